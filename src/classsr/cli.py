@@ -1,0 +1,437 @@
+"""The command line: parses, calls one function, prints. Results go to stdout, everything else to stderr."""
+
+import json
+import logging
+import sys
+import time
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import classsr
+from classsr.errors import ClassSRError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from classsr.training.stages import Experiment
+    from classsr.upscaler import Report, Upscaler
+
+INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
+PLAIN_EVERY = 5.0  # seconds between progress lines where there is no terminal
+
+app = typer.Typer(
+    name="classsr",
+    help="Enlarge pictures four times, spending computation only where a picture is hard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Prepare pictures for training.", no_args_is_help=True)
+train_app = typer.Typer(help="Train a ClassSR model, one command per stage.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(train_app, name="train")
+
+
+class PrecisionName(StrEnum):
+    """What the branches may compute in."""
+
+    auto = "auto"
+    f32 = "f32"
+    bf16 = "bf16"
+
+
+class TilingName(StrEnum):
+    """How a picture is cut into tiles."""
+
+    halo = "halo"
+    paper = "paper"
+
+
+def say(text: str) -> None:
+    """Print one line on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"classsr {classsr.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def upscale(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures to enlarge.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE_OR_DIR",
+            help="Where to write; beside the input by default.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.")
+    ] = False,
+    route: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|easiest|hardest|LEVEL",
+            help="Let the Class-Module choose, or force a level.",
+        ),
+    ] = "auto",
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|FOLDER", help="A bundled model or a model's folder.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="openvino, onnx or torch.")] = "openvino",
+    precision: Annotated[
+        PrecisionName, typer.Option(help="What the branches compute in.")
+    ] = PrecisionName.auto,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads; all by default.")
+    ] = None,
+    tiling: Annotated[
+        TilingName, typer.Option(help="halo: seamless. paper: tiles of 32 at step 28, averaged.")
+    ] = TilingName.halo,
+    routing_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write a picture of the level of every tile."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per picture on stdout.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Enlarge pictures four times."""
+    from classsr.model import DEFAULT_MODEL
+    from classsr.upscaler import Upscaler
+
+    if routing_map is not None and len(inputs) > 1:
+        raise UsageError("Expected one input with --routing-map; it writes one file.")
+    outputs = output_paths(inputs, output)
+    upscaler = Upscaler(
+        model or DEFAULT_MODEL,
+        backend=backend,
+        precision=precision.value,
+        threads=threads,
+        tiling=tiling.value,
+    )
+    failure = 0
+    for source, target in zip(inputs, outputs, strict=True):
+        try:
+            report = _upscale_one(
+                upscaler, source, target, routing_map, route=route, overwrite=overwrite
+            )
+        except ClassSRError as exc:
+            if debug:
+                raise
+            say(f"classsr: {exc}")
+            failure = failure or exc.exit_code
+            continue
+        say(summary(report))
+        if as_json:
+            sys.stdout.write(json.dumps(asdict(report)) + "\n")
+            sys.stdout.flush()
+    if failure:
+        raise typer.Exit(failure)
+
+
+def _upscale_one(
+    upscaler: "Upscaler",
+    source: Path,
+    target: Path,
+    routing_map: Path | None,
+    *,
+    route: str,
+    overwrite: bool,
+) -> "Report":
+    with _Progress(source) as progress:
+        result = upscaler.upscale_file(
+            source,
+            target,
+            route=route,
+            overwrite=overwrite,
+            routing_map=routing_map,
+            progress=progress.update,
+        )
+    return result.report
+
+
+def output_paths(inputs: list[Path], output: Path | None) -> list[Path]:
+    """Name the result of every input: NAME_x4.SUFFIX beside it, in the folder `output`, or `output` itself.
+
+    Raises:
+        UsageError: several inputs would be written to one file.
+
+    """
+    if output is None:
+        outputs = [source.with_name(f"{source.stem}_x4.png") for source in inputs]
+    elif output.is_dir():
+        outputs = [output / f"{source.stem}_x4.png" for source in inputs]
+    elif len(inputs) == 1:
+        outputs = [output]
+    else:
+        raise UsageError(
+            f"Expected -o to name a folder that exists, for {len(inputs)} inputs, but got {output}."
+        )
+    for index, target in enumerate(outputs):
+        if target in outputs[:index]:
+            first = inputs[outputs.index(target)]
+            raise UsageError(
+                f"{first} and {inputs[index]} would both be written to {target}; enlarge one alone with -o."
+            )
+    return outputs
+
+
+def summary(report: "Report") -> str:
+    """Say in one line what was done."""
+    width, height = report.width // report.scale, report.height // report.scale
+    shares = " / ".join(f"{100 * share:.0f}" for share in report.shares)
+    return (
+        f"{report.output}: {width}x{height} -> {report.width}x{report.height}, "
+        f"tiles per level {shares} %, {100 * report.cost:.0f} % of the hardest branch's cost, "
+        f"{report.seconds.total:.2f} s"
+    )
+
+
+class _Progress:
+    """A bar with time left on a terminal, plain lines elsewhere; both on stderr."""
+
+    def __init__(self, source: Path) -> None:
+        self._name = source.name
+        self._bar: RichProgress | None = None
+        self._said = time.monotonic()
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                Progress,
+                TaskProgressColumn,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(self._name, total=1.0)
+
+    def __enter__(self) -> "_Progress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, share: float) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=share)
+        elif time.monotonic() - self._said >= PLAIN_EVERY:
+            self._said = time.monotonic()
+            say(f"{self._name}: {100 * share:.0f} %")
+
+
+@app.command()
+def evaluate(
+    hr: Annotated[Path, typer.Option(metavar="DIR", help="Folder of HR pictures.")],
+    lr: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of LR pictures; made by default.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME|FOLDER")] = None,
+    route: Annotated[str, typer.Option(metavar="auto|easiest|hardest|LEVEL")] = "auto",
+    backend: Annotated[str, typer.Option(help="openvino, onnx or torch.")] = "openvino",
+    precision: Annotated[PrecisionName, typer.Option()] = PrecisionName.auto,
+    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    tiling: Annotated[TilingName, typer.Option()] = TilingName.halo,
+    longest: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Shrink HR to this long side first.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per picture and the mean.")
+    ] = False,
+) -> None:
+    """Measure PSNR, cost and seconds on a folder of pictures."""
+    from classsr.evaluation import evaluate_folder, mean_score
+    from classsr.model import DEFAULT_MODEL
+    from classsr.upscaler import Upscaler
+
+    upscaler = Upscaler(
+        model or DEFAULT_MODEL,
+        backend=backend,
+        precision=precision.value,
+        threads=threads,
+        tiling=tiling.value,
+    )
+    scores = []
+    for score in evaluate_folder(upscaler, hr, lr, route=route, longest=longest):
+        scores.append(score)
+        sys.stdout.write((json.dumps(asdict(score)) if as_json else score.line()) + "\n")
+        sys.stdout.flush()
+    mean = mean_score(scores)
+    sys.stdout.write((json.dumps(asdict(mean)) if as_json else mean.line()) + "\n")
+
+
+@data_app.command()
+def pack(
+    hr: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder to write the pairs to.")],
+    scale: Annotated[int, typer.Option(min=2, max=4)] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Make LR and HR pairs of every picture and of its copies shrunk by 0.9 to 0.6."""
+    from classsr.data.pairs import pack as pack_pairs
+
+    def progress(done: int, total: int) -> None:
+        if done % 50 == 0 or done == total:
+            say(f"{done}/{total} pictures")
+
+    pack_pairs(hr, out, scale=scale, workers=workers, progress=progress)
+
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the experiment.")]
+PairsFolder = Annotated[
+    Path, typer.Option("--pairs", metavar="DIR", help="Folder made by `classsr data pack`.")
+]
+RunFolder = Annotated[
+    Path, typer.Option("--run", metavar="DIR", help="Folder of the run; goes on where it stopped.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
+
+
+def _experiment(config: Path, pairs: Path, run: Path, threads: int | None) -> "Experiment":
+    try:
+        import torch
+
+        from classsr.data.pairs import open_pairs
+        from classsr.training.config import load_config
+        from classsr.training.stages import Experiment
+    except ImportError as exc:
+        raise UsageError(
+            f"Training needs more packages ({exc}); run: pip install 'classsr[train]'"
+        ) from exc
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Experiment(load_config(config), open_pairs(pairs), run)
+
+
+@train_app.command("reference")
+def train_reference(
+    config: ConfigFile, pairs: PairsFolder, run: RunFolder, threads: Threads = None
+) -> None:
+    """Train the network that ranks the patches, on all of them."""
+    experiment = _experiment(config, pairs, run, threads)
+    from classsr.training import stages
+
+    stages.train_reference(experiment)
+
+
+@train_app.command("rank")
+def train_rank(
+    config: ConfigFile, pairs: PairsFolder, run: RunFolder, threads: Threads = None
+) -> None:
+    """Rank all patches by PSNR and cut them into classes."""
+    experiment = _experiment(config, pairs, run, threads)
+    from classsr.training import stages
+
+    stages.rank_patches(experiment)
+
+
+@train_app.command("branch")
+def train_branch(
+    config: ConfigFile,
+    pairs: PairsFolder,
+    run: RunFolder,
+    level: Annotated[int, typer.Option(min=0, help="Which branch, 0 the easiest.")],
+    threads: Threads = None,
+) -> None:
+    """Stage 1: train one branch on the patches of its class."""
+    experiment = _experiment(config, pairs, run, threads)
+    from classsr.training import stages
+
+    stages.train_branch(experiment, level)
+
+
+@train_app.command("classifier")
+def train_classifier(
+    config: ConfigFile, pairs: PairsFolder, run: RunFolder, threads: Threads = None
+) -> None:
+    """Stage 2: train the Class-Module, the branches frozen."""
+    experiment = _experiment(config, pairs, run, threads)
+    from classsr.training import stages
+
+    stages.train_classifier(experiment)
+
+
+@train_app.command("joint")
+def train_joint(
+    config: ConfigFile, pairs: PairsFolder, run: RunFolder, threads: Threads = None
+) -> None:
+    """Stage 3: train the branches and the Class-Module together."""
+    experiment = _experiment(config, pairs, run, threads)
+    from classsr.training import stages
+
+    stages.train_joint(experiment)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="RUN/joint/best.safetensors.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The released model to write.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the model; the folder's name by default.")
+    ] = None,
+    tile: Annotated[int, typer.Option(min=4, help="Side of a tile in LR pixels.")] = 32,
+    halo: Annotated[int, typer.Option(min=0, help="Neighbours around a tile in LR pixels.")] = 4,
+) -> None:
+    """Turn a trained checkpoint into a released model."""
+    try:
+        from classsr.export import export_model
+    except ImportError as exc:
+        raise UsageError(
+            f"Exporting needs more packages ({exc}); run: pip install 'classsr[train]'"
+        ) from exc
+    released = export_model(checkpoint, folder, name=name or folder.name, tile=tile, halo=halo)
+    say(f"{released.folder}: {released.config.name}, {len(released.config.levels)} levels")
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    logger = logging.getLogger("classsr")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        app()
+    except KeyboardInterrupt:
+        say("classsr: interrupted")
+        sys.exit(INTERRUPTED)
+    except ClassSRError as exc:
+        if "--debug" in sys.argv:
+            raise
+        say(f"classsr: {exc}")
+        sys.exit(exc.exit_code)

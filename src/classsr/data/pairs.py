@@ -1,0 +1,154 @@
+"""Pairs of LR and HR pictures, packed once so that training reads them as memory maps.
+
+A packed folder holds `hr.bin` and `lr.bin` (uint8 RGB rows, picture after picture) and `pairs.json`, which says
+what lies where, from which file and how much shrunk, with a checksum of the sources. Knows nothing of patches.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classsr.errors import InputError
+from classsr.image import Samples, find_pictures, read
+from classsr.resize import Sample, resize
+
+SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6)  # the paper's copies of every training picture
+RGB8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One pair: LR size in pixels, where it comes from, and its first pixel's place in the two files."""
+
+    name: str
+    shrink: float
+    height: int
+    width: int
+    offset: int  # in LR pixels; times scale**2 in HR pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs that lie in a packed folder. Pictures are (H, W, 3) uint8 views of the memory maps."""
+
+    scale: int
+    entries: tuple[Entry, ...]
+    checksum: str
+    lr_pixels: RGB8  # (all LR pixels, 3)
+    hr_pixels: RGB8  # (all HR pixels, 3)
+
+    def lr(self, index: int) -> RGB8:
+        """Return the LR picture of a pair."""
+        entry = self.entries[index]
+        area = entry.height * entry.width
+        pixels = self.lr_pixels[entry.offset : entry.offset + area]
+        return pixels.reshape(entry.height, entry.width, 3)
+
+    def hr(self, index: int) -> RGB8:
+        """Return the HR picture of a pair."""
+        entry, s = self.entries[index], self.scale
+        start, area = entry.offset * s * s, entry.height * entry.width * s * s
+        return self.hr_pixels[start : start + area].reshape(entry.height * s, entry.width * s, 3)
+
+
+def crop_to_multiple(hr: NDArray[Sample], scale: int) -> NDArray[Sample]:
+    """Cut right and bottom so that both sides are multiples of `scale`."""
+    return hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
+
+
+def to_eight_bit(samples: Samples) -> RGB8:
+    """Round 16 bits to 8; 8 bits stay as they are."""
+    if samples.dtype == np.uint8:
+        return samples.astype(np.uint8, copy=False)
+    return np.round(samples / 257.0).astype(np.uint8)
+
+
+def make_pairs(
+    path: Path, *, scale: int, shrinks: Sequence[float]
+) -> list[tuple[float, RGB8, RGB8]]:
+    """Read a picture and return (shrink, LR, HR) for each shrunk copy; 16-bit pictures are rounded to 8."""
+    rgb = to_eight_bit(read(path).rgb)
+    pairs = []
+    for shrink in shrinks:
+        hr = crop_to_multiple(rgb if shrink == 1.0 else resize(rgb, shrink), scale)
+        if 0 not in hr.shape:
+            pairs.append((shrink, resize(hr, 1 / scale), hr))
+    return pairs
+
+
+def pack(
+    hr_folder: Path,
+    out: Path,
+    *,
+    scale: int,
+    shrinks: Sequence[float] = SHRINKS,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Pairs:
+    """Make LR and HR of every picture and every shrunk copy and pack them into the folder `out`.
+
+    Args:
+        hr_folder: HR pictures, all used.
+        out: folder to create or refill; `pairs.json` is written last, so that a broken run leaves none.
+        scale: HR size over LR size.
+        shrinks: factors of the copies, 1.0 for the picture itself.
+        workers: processes.
+        progress: called with (pictures done, pictures in all).
+
+    """
+    paths = find_pictures(hr_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "pairs.json").unlink(missing_ok=True)
+    digest = hashlib.sha256()
+    entries: list[Entry] = []
+    offset = 0
+    with (
+        (out / "lr.bin").open("wb") as lr_file,
+        (out / "hr.bin").open("wb") as hr_file,
+        ProcessPoolExecutor(workers) as pool,
+    ):
+        work = partial(make_pairs, scale=scale, shrinks=shrinks)
+        for done, (path, pairs) in enumerate(zip(paths, pool.map(work, paths), strict=True)):
+            digest.update(path.name.encode() + path.read_bytes())
+            for shrink, lr, hr in pairs:
+                lr_file.write(lr.tobytes())
+                hr_file.write(hr.tobytes())
+                entries.append(Entry(path.name, shrink, lr.shape[0], lr.shape[1], offset))
+                offset += lr.shape[0] * lr.shape[1]
+            progress(done + 1, len(paths))
+    index = {
+        "scale": scale,
+        "checksum": digest.hexdigest(),
+        "entries": [asdict(entry) for entry in entries],
+    }
+    (out / "pairs.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+    return open_pairs(out)
+
+
+def open_pairs(folder: Path) -> Pairs:
+    """Open a packed folder without reading its pixels.
+
+    Raises:
+        InputError: the folder was not packed, or packing it was interrupted.
+
+    """
+    path = folder / "pairs.json"
+    if not path.is_file():
+        raise InputError(
+            f"{folder} holds no pairs.json; make it with `classsr data pack HR_FOLDER {folder}`."
+        )
+    index = json.loads(path.read_text(encoding="utf-8"))
+    return Pairs(
+        scale=index["scale"],
+        entries=tuple(Entry(**entry) for entry in index["entries"]),
+        checksum=index["checksum"],
+        lr_pixels=np.memmap(folder / "lr.bin", np.uint8, mode="r").reshape(-1, 3),
+        hr_pixels=np.memmap(folder / "hr.bin", np.uint8, mode="r").reshape(-1, 3),
+    )

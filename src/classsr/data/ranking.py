@@ -1,0 +1,141 @@
+"""Ranking: how hard each training patch is, and the classes cut from that order.
+
+A trained network enlarges every patch; the patches are ordered by PSNR (RGB, border of 4 cropped) and cut into
+classes, level 0 the easiest: the method of ClassSR, section 3.3.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classsr.data.pairs import RGB8, Pairs
+from classsr.data.patches import Patches, read_patches
+from classsr.errors import InputError, UsageError
+
+BORDER = 4  # HR pixels, as in the paper
+PSNR_CEILING = 100.0  # of patches reproduced exactly, so that the order stays finite
+
+Upscale = Callable[[RGB8], RGB8]
+"""Enlarges (N, h, w, 3) to (N, scale * h, scale * w, 3), both uint8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a ranking was made from."""
+
+    pairs_checksum: str
+    reference_checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """PSNR of every patch and the borders between classes, in dB, hardest border last (falling)."""
+
+    patches: Patches
+    psnr: NDArray[np.float32]  # (N,)
+    borders: tuple[float, ...]
+    provenance: Provenance = field(default=Provenance("", ""))
+
+    @property
+    def levels(self) -> NDArray[np.int64]:
+        """Level of every patch, (N,): 0 where PSNR is at least borders[0], and so on."""
+        return np.searchsorted(-np.array(self.borders), -self.psnr.astype(np.float64), side="left")
+
+
+def patch_psnr(sr: RGB8, hr: RGB8) -> NDArray[np.float32]:
+    """Return the PSNR of each of N patches (N, H, W, 3) over RGB, border cropped, at most 100 dB: (N,)."""
+    inner = (slice(None), slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+    error = sr[inner].astype(np.float32) - hr[inner]
+    mse = np.mean(error * error, axis=(1, 2, 3))
+    floor = 255.0**2 / 10 ** (PSNR_CEILING / 10)
+    psnr: NDArray[np.float32] = 10 * np.log10(np.float32(255.0**2) / np.maximum(mse, floor))
+    return psnr
+
+
+def quantile_borders(psnr: NDArray[np.float32], levels: int) -> tuple[float, ...]:
+    """Return the PSNR values that cut the patches into equal classes."""
+    shares = [1 - (k + 1) / levels for k in range(levels - 1)]
+    return tuple(float(value) for value in np.quantile(psnr, shares))
+
+
+def rank(
+    pairs: Pairs,
+    patches: Patches,
+    upscale: Upscale,
+    *,
+    levels: int,
+    borders: Sequence[float] | None = None,
+    reference_checksum: str,
+    chunk: int = 64,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Ranking:
+    """Measure every patch with the reference upscaler and cut the order into classes.
+
+    Args:
+        pairs: where the pixels are.
+        patches: the patches to rank.
+        upscale: the trained reference network.
+        levels: number of classes M.
+        borders: M - 1 falling values in dB; equal classes by default.
+        reference_checksum: of the reference network's weights, kept as provenance.
+        chunk: patches enlarged at once.
+        progress: called with (patches done, patches in all).
+
+    Raises:
+        UsageError: `borders` has the wrong length or does not fall.
+
+    """
+    if borders is not None and (
+        len(borders) != levels - 1 or list(borders) != sorted(borders)[::-1]
+    ):
+        raise UsageError(f"Expected {levels - 1} falling PSNR borders but got {list(borders)}.")
+    psnr = np.empty(len(patches), np.float32)
+    for start in range(0, len(patches), chunk):
+        part = np.arange(start, min(start + chunk, len(patches)))
+        lr, hr = read_patches(pairs, patches.select(part))
+        psnr[part] = patch_psnr(upscale(lr), hr)
+        progress(int(part[-1]) + 1, len(patches))
+    cut = quantile_borders(psnr, levels) if borders is None else tuple(borders)
+    return Ranking(patches, psnr, cut, Provenance(pairs.checksum, reference_checksum))
+
+
+def save_ranking(ranking: Ranking, path: Path) -> None:
+    """Write a ranking as one .npz file."""
+    meta = {
+        "borders": ranking.borders,
+        "size": ranking.patches.size,
+        "provenance": asdict(ranking.provenance),
+    }
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            psnr=ranking.psnr,
+            picture=ranking.patches.picture,
+            y=ranking.patches.y,
+            x=ranking.patches.x,
+            meta=np.array(json.dumps(meta)),
+        )
+
+
+def load_ranking(path: Path, pairs: Pairs) -> Ranking:
+    """Read a ranking and make sure that it was made from these pairs.
+
+    Raises:
+        InputError: there is no such file, or it belongs to other pairs.
+
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; make it with `classsr train rank`.")
+    with np.load(path) as file:
+        meta = json.loads(str(file["meta"]))
+        patches = Patches(file["picture"], file["y"], file["x"], meta["size"])
+        ranking = Ranking(
+            patches, file["psnr"], tuple(meta["borders"]), Provenance(**meta["provenance"])
+        )
+    if ranking.provenance.pairs_checksum != pairs.checksum:
+        raise InputError(f"{path} was made from other pairs; run `classsr train rank` again.")
+    return ranking

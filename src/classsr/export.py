@@ -1,0 +1,124 @@
+"""A trained checkpoint -> a released model: ONNX graphs, weights and config.json in one folder."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from classsr.checkpoint import load_classsr, save_classsr
+from classsr.errors import ModelError
+from classsr.flops import count_macs
+from classsr.model import (
+    ClassifierInfo,
+    Level,
+    Model,
+    ModelConfig,
+    open_model,
+    sha256,
+    write_config,
+)
+from classsr.networks import ClassSR, as_branch
+
+CLASSIFIER = "classifier.onnx"
+WEIGHTS = "model.safetensors"
+OPSET = 18
+PARITY = 1e-4  # largest difference allowed between a graph and its network, values in [0, 1]
+
+logger = logging.getLogger(__name__)
+
+
+def export_model(checkpoint: Path, folder: Path, *, name: str, tile: int, halo: int) -> Model:
+    """Write a released model and check every graph against its network.
+
+    Args:
+        checkpoint: a whole ClassSR model, as stage 2 or 3 of the training leaves it.
+        folder: created or refilled; config.json is written last.
+        name: of the model.
+        tile: side of a tile in LR pixels, as in training.
+        halo: neighbours around a tile in LR pixels.
+
+    Raises:
+        ModelError: the checkpoint is damaged, or a graph differs from its network.
+
+    """
+    model = load_classsr(checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
+    save_classsr(model, folder / WEIGHTS)
+    files = [WEIGHTS, CLASSIFIER]
+    _export(nn.Sequential(model.classifier, nn.Softmax(dim=1)), folder / CLASSIFIER, tile)
+    levels = []
+    for index in range(len(model.branches)):
+        level = _describe(model, index)
+        _export(as_branch(model.branches[index]).fold(), folder / level.file, tile)
+        levels.append(level)
+        files.append(level.file)
+    config = ModelConfig(
+        name=name,
+        scale=model.scale,
+        tile=tile,
+        halo=halo,
+        levels=tuple(levels),
+        classifier=ClassifierInfo(
+            CLASSIFIER, _parameters(model.classifier), count_macs(model.classifier, tile, tile)
+        ),
+        weights=WEIGHTS,
+        sha256={file: sha256(folder / file) for file in files},
+    )
+    write_config(config, folder)
+    return open_model(folder)
+
+
+def _describe(model: ClassSR, index: int) -> Level:
+    spec, branch = model.specs[index], model.branches[index]
+    return Level(
+        network=spec.network,
+        width=spec.width,
+        file=f"branch-{index}.onnx",
+        parameters=_parameters(branch),
+        macs_per_pixel=count_macs(branch, 16, 16) // 16**2,
+        receptive_radius=as_branch(branch).receptive_radius,
+    )
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _export(module: nn.Module, path: Path, tile: int) -> None:
+    """Write one network as an ONNX graph with free batch, height and width, weights inside."""
+    module = module.eval()
+    example = torch.rand(2, 3, tile, tile + 4)
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=["lr"],
+            output_names=["out"],
+            dynamic_shapes=(dynamic,),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(path, external_data=False)
+    _check_parity(module, path, tile)
+
+
+def _check_parity(module: nn.Module, path: Path, tile: int) -> None:
+    """Compare the graph with the network on a batch of another size than it was traced with."""
+    x = torch.rand(3, 3, tile + 8, tile, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = module(x).numpy()
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"lr": x.numpy()})
+    difference = float(np.abs(found - expected).max())
+    logger.info("%s: largest difference %.1e", path.name, difference)
+    if not difference <= PARITY:
+        raise ModelError(f"The exported {path.name} differs from its network by {difference:.1e}.")

@@ -1,0 +1,148 @@
+"""The released model: a folder that says everything needed to run it.
+
+    fsrcnn-x4/
+    ├── config.json         what this module describes, with a checksum of every other file
+    ├── classifier.onnx     the Class-Module: RGB (N, 3, tile, tile) in [0, 1] -> probabilities (N, levels)
+    ├── branch-0.onnx ...   one per level: RGB (N, 3, H, W) in [0, 1] -> (N, 3, scale * H, scale * W)
+    ├── model.safetensors   the same weights for PyTorch
+    └── README.md           the model card
+
+Training writes such folders and the upscaler reads them; neither knows the other. Loads no network itself.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from classsr.errors import ModelError
+
+DEFAULT_MODEL = "fsrcnn-x4"
+BUNDLED = Path(__file__).parent / "models"
+FORMAT = 1  # raised when an older program could no longer read the folder
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The branch of one level. `macs_per_pixel` counts multiply-accumulates per LR pixel."""
+
+    network: str
+    width: int
+    file: str
+    parameters: int
+    macs_per_pixel: int
+    receptive_radius: int
+
+    @property
+    def label(self) -> str:
+        """Name for people, such as FSRCNN-56."""
+        return f"{self.network.upper()}-{self.width}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierInfo:
+    """The Class-Module. `macs` counts multiply-accumulates per tile."""
+
+    file: str
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """What config.json says. `tile` is the side of a tile and `halo` its neighbours, in LR pixels."""
+
+    name: str
+    scale: int
+    tile: int
+    halo: int
+    levels: tuple[Level, ...]
+    classifier: ClassifierInfo
+    weights: str
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A released model that was found and whose files are complete and unchanged."""
+
+    config: ModelConfig
+    folder: Path
+
+    def path(self, file: str) -> Path:
+        """Return where a file of the model lies."""
+        return self.folder / file
+
+
+def bundled_models() -> list[str]:
+    """List the names of the models that came with the package."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
+
+
+def find_model(name_or_folder: str) -> Model:
+    """Find a released model by the name of a bundled one or by its folder, and verify its files.
+
+    Raises:
+        ModelError: there is none, or it is incomplete, damaged or made for a newer version.
+
+    """
+    folder = BUNDLED / name_or_folder
+    if name_or_folder not in bundled_models():
+        folder = Path(name_or_folder)
+        if not folder.is_dir():
+            known = ", ".join(bundled_models())
+            raise ModelError(
+                f"There is no model {name_or_folder!r}; choose one of {known} or name a model's folder."
+            )
+    return open_model(folder)
+
+
+def open_model(folder: Path) -> Model:
+    """Read config.json and verify the checksum of every file that it names.
+
+    Raises:
+        ModelError: a file is missing or changed, or the format is unknown.
+
+    """
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ModelError(
+            f"{folder} is no released model: its config.json cannot be read ({exc})."
+        ) from exc
+    config = _parse(content, folder)
+    for file, expected in config.sha256.items():
+        path = folder / file
+        if not path.is_file():
+            raise ModelError(f"The model {folder} lacks {file}; copy or export it again.")
+        if sha256(path) != expected:
+            raise ModelError(f"{path} differs from its checksum; copy or export the model again.")
+    return Model(config, folder)
+
+
+def _parse(content: Any, folder: Path) -> ModelConfig:  # noqa: ANN401 - any JSON value
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise ModelError(
+            f"Expected a model of format {FORMAT} in {folder} but got {found!r}; update classsr."
+        )
+    try:
+        fields = {name: value for name, value in content.items() if name != "format"}
+        fields["levels"] = tuple(Level(**level) for level in fields["levels"])
+        fields["classifier"] = ClassifierInfo(**fields["classifier"])
+        return ModelConfig(**fields)
+    except (KeyError, TypeError) as exc:
+        raise ModelError(f"The config.json of {folder} is incomplete ({exc}).") from exc
+
+
+def write_config(config: ModelConfig, folder: Path) -> None:
+    """Write config.json, the last file of a released model."""
+    content = {"format": FORMAT, **asdict(config)}
+    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,81 @@
+"""ClassSR: branches of rising cost and the Class-Module that chooses among them (Kong et al., CVPR 2021)."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from classsr.networks.branch import BranchSpec, as_branch, build_branch
+from classsr.networks.classifier import Classifier
+
+
+class ClassSR(nn.Module):
+    """An ordered list of branches, easiest first, and one Class-Module.
+
+    Args:
+        specs: the branches by level, all of one scale.
+
+    """
+
+    def __init__(self, specs: Sequence[BranchSpec]) -> None:
+        super().__init__()
+        self.specs = tuple(specs)
+        self.branches = nn.ModuleList(build_branch(spec) for spec in specs)
+        self.classifier = Classifier(len(self.branches))
+
+    @property
+    def scale(self) -> int:
+        """Size of the output over size of the input."""
+        return as_branch(self.branches[0]).scale
+
+    def freeze_branches(self) -> None:
+        """Let only the Class-Module learn: no parameter and no running statistic of a branch moves any more."""
+        self.branches.requires_grad_(requires_grad=False)
+        self.branches.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; branches that are frozen stay in eval mode."""
+        super().train(mode)
+        for branch in self.branches:
+            if not any(p.requires_grad for p in branch.parameters()):
+                branch.eval()
+        return self
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Judge sub-images (N, 3, H, W) -> (N, M), in float32 also under autocast."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.classifier(x.float()).softmax(dim=1)
+
+    def mixture(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run every branch on every sub-image and weight the results: the training form (eq. 4 of the paper).
+
+        Returns:
+            SR (N, 3, scale * H, scale * W) and the probabilities (N, M).
+
+        """
+        probabilities = self.probabilities(x)
+        outputs = torch.stack(
+            [branch(x).float() for branch in self.branches], dim=1
+        )  # (N, M, 3, H, W)
+        return torch.einsum("nm,nmchw->nchw", probabilities, outputs), probabilities
+
+    def routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run on every sub-image only the branch judged likeliest, all sub-images of a level together.
+
+        Returns:
+            SR (N, 3, scale * H, scale * W) and the probabilities (N, M).
+
+        """
+        probabilities = self.probabilities(x)
+        levels = probabilities.argmax(dim=1)
+        size = (x.shape[0], 3, self.scale * x.shape[2], self.scale * x.shape[3])
+        out = torch.empty(size, device=x.device)
+        for level, branch in enumerate(self.branches):
+            chosen = (levels == level).nonzero().squeeze(1)
+            if len(chosen):
+                out[chosen] = branch(x[chosen]).float()
+        return out, probabilities
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mixture(x) if self.training else self.routed(x)

@@ -1,0 +1,131 @@
+"""One TOML file per experiment, for all stages. An unknown or missing key is an error."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from classsr.errors import UsageError
+from classsr.networks import BRANCHES, BranchSpec
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BranchConfig(_Section):
+    """A branch: which network and how wide."""
+
+    network: str
+    width: Positive
+
+    def spec(self, scale: int) -> BranchSpec:
+        """Return the sizes that build the branch."""
+        return BranchSpec(self.network, self.width, scale)
+
+
+class ModelConfig(_Section):
+    """The levels, easiest first."""
+
+    scale: Literal[2, 3, 4]
+    branches: Annotated[tuple[BranchConfig, ...], Field(min_length=2, max_length=8)]
+
+    def specs(self) -> tuple[BranchSpec, ...]:
+        """Return the sizes that build the branches."""
+        return tuple(branch.spec(self.scale) for branch in self.branches)
+
+
+class DataConfig(_Section):
+    """How the pairs are divided."""
+
+    validation_pictures: Positive  # held out of training, with all their shrunk copies
+    validation_patches: Positive = 1024  # at most so many of theirs are measured
+
+
+class Schedule(_Section):
+    """One stage's optimisation: Adam with betas (0.9, 0.99), the learning rate falling as a half cosine."""
+
+    iterations: Positive
+    batch: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    final_learning_rate: Annotated[float, Field(ge=0)] = 1e-7
+    validate_every: Positive = 2000
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+
+
+class LossWeights(_Section):
+    """Weights of stages two and three: the paper's 2000, 1 and 6 by default."""
+
+    l1: float = 2000.0
+    class_loss: float = 1.0
+    average_loss: float = 6.0
+
+
+class ReferenceConfig(_Section):
+    """The network that ranks the patches; trained on all of them."""
+
+    branch: BranchConfig
+    schedule: Schedule
+
+
+class Config(_Section):
+    """A whole experiment."""
+
+    name: str
+    seed: int
+    model: ModelConfig
+    data: DataConfig
+    reference: ReferenceConfig
+    branch: Schedule
+    classifier: Schedule
+    joint: Schedule
+    loss: LossWeights = LossWeights()
+
+
+def _known_keys(model: type[BaseModel], found: set[str]) -> set[str]:
+    for name, field in model.model_fields.items():
+        found.add(name)
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                _known_keys(inner, found)
+    return found
+
+
+def _explain(exc: ValidationError) -> str:
+    """Turn the first of pydantic's complaints into one sentence."""
+    first = exc.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"the key {place!r} is missing"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(Config, set()), n=1)
+        return f"the key {place!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"{place!r} is wrong: {first['msg']}"
+
+
+def load_config(path: Path) -> Config:
+    """Read and check an experiment.
+
+    Raises:
+        UsageError: the file is missing or no TOML, a key is unknown or missing, or a value is out of range.
+
+    """
+    try:
+        config = Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as exc:
+        raise UsageError(f"Cannot read the config {path} ({exc.strerror}).") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{path} is no TOML file ({exc}).") from exc
+    except ValidationError as exc:
+        raise UsageError(f"In {path}, {_explain(exc)}.") from exc
+    for branch in (*config.model.branches, config.reference.branch):
+        if branch.network not in BRANCHES:
+            known = ", ".join(sorted(BRANCHES))
+            raise UsageError(
+                f"In {path}, expected a network among {known} but got {branch.network!r}."
+            )
+    return config

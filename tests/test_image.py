@@ -1,0 +1,812 @@
+"""Pictures survive the way in and out, other programs agree about them, and no failure leaves half a file.
+
+Pillow and tifffile are the independent readers and writers. What both cannot do (RGB of 16 bits in PNG, ICC profiles of
+grey and CMYK) is put together here byte by byte from the specifications of PNG and ICC.1:2022.
+"""
+
+import logging
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import pyvips
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
+
+from classsr import image
+from classsr.errors import InputError, OutputError, UsageError
+from classsr.image import FORMATS, Picture, check_output, read, write
+
+Array = npt.NDArray[Any]
+
+SUFFIXES = [".png", ".jpg", ".webp", ".tif", ".avif"]
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anything")
+
+
+def noise(*shape: int, dtype: npt.DTypeLike = np.uint8, seed: int = 0) -> Array:
+    rng = np.random.default_rng(seed)
+    samples: Array = rng.integers(0, np.iinfo(np.dtype(dtype)).max, shape, dtype, endpoint=True)
+    return samples
+
+
+def smooth(height: int = 48, width: int = 64) -> Array:
+    y, x = np.mgrid[:height, :width]
+    unit = np.stack([x / width, y / height, (x + y) / (height + width)], axis=2)
+    samples: Array = (255 * unit).round().astype(np.uint8)
+    return samples
+
+
+def distance(a: Array, b: Array) -> float:
+    """Root mean square difference, in levels of 8 bits."""
+    return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))
+
+
+def icc_profile(kind: bytes, space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """The bytes of an ICC v2 profile with the given tags: header, tag table, data."""
+    offset = 128 + 4 + 12 * len(tags)
+    table, data = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += name + struct.pack(">II", offset + len(data), len(content))
+        data += content
+    pcs = b"Lab " if space == b"CMYK" else b"XYZ "
+    header = struct.pack(">I", offset + len(data)) + b"\0\0\0\0" + struct.pack(">I", 0x02400000)
+    header += kind + space + pcs + bytes(12) + b"acsp" + bytes(28)
+    header += struct.pack(">III", 0xF6D6, 0x10000, 0xD32D)  # D50
+    return header.ljust(128, b"\0") + table + data
+
+
+def grey_profile(gamma: float) -> bytes:
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    white = b"XYZ " + bytes(4) + struct.pack(">III", 0xF6D6, 0x10000, 0xD32D)
+    return icc_profile(b"mntr", b"GRAY", {b"wtpt": white, b"kTRC": curve})
+
+
+def cmyk_profile(lab: tuple[int, int, int]) -> bytes:
+    """A CMYK profile in which every ink is the same colour, given as 8-bit Lab."""
+    ramp = bytes(range(256))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+    lut += struct.pack(">9I", *(0x10000 if i % 4 == 0 else 0 for i in range(9)))
+    lut += ramp * 4 + bytes(lab) * 16 + ramp * 3
+    return icc_profile(b"prtr", b"CMYK", {b"A2B0": lut})
+
+
+def png_of_16_bits(rgb: Array) -> bytes:
+    """The bytes of a PNG file of (H, W, 3) uint16, unfiltered."""
+    height, width, _ = rgb.shape
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + crc
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rgb)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def assert_same(a: Picture, b: Picture) -> None:
+    np.testing.assert_array_equal(a.rgb, b.rgb, strict=True)
+    assert (a.alpha is None) == (b.alpha is None)
+    if a.alpha is not None and b.alpha is not None:
+        np.testing.assert_array_equal(a.alpha, b.alpha, strict=True)
+    assert (a.is_grey, a.profile) == (b.is_grey, b.profile)
+
+
+@contextmanager
+def disk_full_after(size: int) -> Iterator[None]:
+    """Let the kernel refuse to make any file longer than `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# --- Laws ---
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+    depth=st.sampled_from([8, 16]),
+    has_alpha=st.booleans(),
+    is_grey=st.booleans(),
+    has_profile=st.booleans(),
+    suffix=st.sampled_from([".png", ".tif", ".TIFF"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_read_undoes_write_in_lossless_formats(
+    tmp_path_factory: pytest.TempPathFactory,
+    height: int,
+    width: int,
+    depth: int,
+    has_alpha: bool,
+    is_grey: bool,
+    has_profile: bool,
+    suffix: str,
+    seed: int,
+) -> None:
+    dtype = f"uint{depth}"
+    rgb = noise(height, width, 1 if is_grey else 3, dtype=dtype, seed=seed)
+    alpha = noise(height, width, dtype=dtype, seed=seed + 1) if has_alpha else None
+    profile = (grey_profile(1.8) if is_grey else SRGB_PROFILE) if has_profile else None
+    picture = Picture(
+        np.repeat(rgb, 4 - rgb.shape[2] if is_grey else 1, axis=2), alpha, is_grey, profile
+    )
+    path = tmp_path_factory.mktemp("law") / f"picture{suffix}"
+    write(picture, path)
+    assert_same(read(path), picture)
+
+
+@pytest.mark.parametrize("rows", [image.STRIP_ROWS - 1, image.STRIP_ROWS, 2 * image.STRIP_ROWS + 1])
+def test_strips_join_without_gap_or_overlap(tmp_path: Path, rows: int) -> None:
+    rgb = noise(rows, 7, 3)
+    Image.fromarray(rgb).save(tmp_path / "tall.png")
+    np.testing.assert_array_equal(read(tmp_path / "tall.png").rgb, rgb)
+
+
+def test_a_view_with_gaps_is_written_like_its_copy(tmp_path: Path) -> None:
+    wide = noise(20, 40, 3)
+    write(Picture(wide[::2, ::-3]), tmp_path / "view.png")
+    np.testing.assert_array_equal(read(tmp_path / "view.png").rgb, wide[::2, ::-3])
+
+
+# --- Reading what others wrote ---
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_lossless_files_of_pillow_are_read_exactly(
+    tmp_path: Path, suffix: str, channels: int
+) -> None:
+    pixels = noise(21, 34, channels)
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}", lossless=True, exact=True)
+    picture = read(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(picture.rgb, pixels[..., :3], strict=True)
+    assert not picture.is_grey
+    assert picture.profile is None
+    if channels == 3:
+        assert picture.alpha is None
+    else:
+        assert picture.alpha is not None
+        np.testing.assert_array_equal(picture.alpha, pixels[..., 3], strict=True)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".avif", ".webp"])
+def test_lossy_files_are_decoded_as_pillow_decodes_them(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    full_colour = "4:4:4" if suffix == ".avif" else 0
+    Image.fromarray(smooth()).save(path, quality=90, subsampling=full_colour)
+    with Image.open(path) as opened:
+        theirs = np.asarray(opened.convert("RGB"))
+    assert distance(read(path).rgb, theirs) < 1
+
+
+def test_the_format_is_found_by_content_not_by_name(tmp_path: Path) -> None:
+    pixels = noise(8, 9, 3)
+    Image.fromarray(pixels).save(tmp_path / "really.webp", format="PNG")
+    np.testing.assert_array_equal(read(tmp_path / "really.webp").rgb, pixels)
+
+
+@pytest.mark.parametrize("name", ["ü [1].png", "b.png[page=2]", "%s.png", os.fsdecode(b"\xff.png")])
+def test_odd_names_are_just_names(tmp_path: Path, name: str) -> None:
+    pixels = noise(8, 9, 3)
+    Image.fromarray(pixels).save(tmp_path / name, format="PNG")
+    np.testing.assert_array_equal(read(tmp_path / name).rgb, pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(noise(5, 8, 4)).save(tmp_path / "turned.png", exif=exif)
+    picture = read(tmp_path / "turned.png")
+    with Image.open(tmp_path / "turned.png") as opened:
+        upright = np.asarray(ImageOps.exif_transpose(opened))
+    assert picture.alpha is not None
+    np.testing.assert_array_equal(np.dstack([picture.rgb, picture.alpha]), upright)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_orientation_is_applied_in_every_format(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = smooth(40, 60)
+    Image.fromarray(pixels).save(tmp_path / f"turned{suffix}", exif=exif, quality=95)
+    assert distance(read(tmp_path / f"turned{suffix}").rgb, np.rot90(pixels, -1)) < 3
+
+
+def test_a_palette_with_transparency_becomes_rgb_and_alpha(tmp_path: Path) -> None:
+    indices = noise(12, 10) % 4
+    palette = np.array([[9, 8, 7], [255, 0, 0], [0, 255, 0], [1, 2, 255]], np.uint8)
+    paletted = Image.frombytes("P", (10, 12), indices.tobytes())
+    paletted.putpalette(palette.tobytes())
+    paletted.save(tmp_path / "palette.png", transparency=bytes([255, 0, 128, 255]))
+    picture = read(tmp_path / "palette.png")
+    np.testing.assert_array_equal(picture.rgb, palette[indices])
+    assert picture.alpha is not None
+    np.testing.assert_array_equal(picture.alpha, np.array([255, 0, 128, 255], np.uint8)[indices])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_one_bit_becomes_black_and_white(tmp_path: Path, suffix: str) -> None:
+    bits = noise(11, 13) > 128
+    Image.fromarray(bits).save(tmp_path / f"bits{suffix}")
+    picture = read(tmp_path / f"bits{suffix}")
+    assert picture.is_grey
+    np.testing.assert_array_equal(picture.rgb, np.where(bits, 255, 0)[..., None].repeat(3, axis=2))
+
+
+def test_white_is_zero_tiff_is_not_read_as_a_negative(tmp_path: Path) -> None:
+    grey = noise(11, 13)
+    tifffile.imwrite(tmp_path / "white.tif", grey, photometric="miniswhite")
+    np.testing.assert_array_equal(read(tmp_path / "white.tif").rgb[..., 1], 255 - grey)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_grey_becomes_three_equal_channels(tmp_path: Path, suffix: str) -> None:
+    grey = smooth()[..., 0]
+    Image.fromarray(grey).save(tmp_path / f"grey{suffix}", quality=100)
+    picture = read(tmp_path / f"grey{suffix}")
+    assert picture.is_grey
+    assert picture.rgb.shape == (48, 64, 3)
+    assert np.ptp(picture.rgb, axis=2).max() == 0
+    np.testing.assert_allclose(picture.rgb[..., 0].astype(int), grey, atol=1)
+
+
+def test_grey_with_alpha_keeps_both(tmp_path: Path) -> None:
+    pixels = noise(9, 14, 2)
+    Image.fromarray(pixels).save(tmp_path / "la.png")
+    picture = read(tmp_path / "la.png")
+    assert picture.is_grey
+    assert picture.alpha is not None
+    np.testing.assert_array_equal(picture.rgb[..., 2], pixels[..., 0])
+    np.testing.assert_array_equal(picture.alpha, pixels[..., 1])
+
+
+def test_png_of_16_bits_stays_16_bits_even_where_values_are_small(tmp_path: Path) -> None:
+    rgb = noise(10, 12, 3, dtype=np.uint16) % np.uint16(200)
+    (tmp_path / "deep.png").write_bytes(png_of_16_bits(rgb))
+    picture = read(tmp_path / "deep.png")
+    assert picture.depth == 16
+    np.testing.assert_array_equal(picture.rgb, rgb, strict=True)
+
+
+@pytest.mark.parametrize("shape", [(10, 12), (10, 12, 3), (10, 12, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_of_tifffile_is_read_exactly(
+    tmp_path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> None:
+    pixels = noise(*shape, dtype=dtype)
+    kind = "minisblack" if len(shape) == 2 else "rgb"
+    extra = ["UNASSALPHA"] if shape[2:] == (4,) else None
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=kind, extrasamples=extra)
+    picture = read(tmp_path / "a.tif")
+    colours = pixels[..., None] if len(shape) == 2 else pixels[..., :3]
+    np.testing.assert_array_equal(picture.rgb, np.broadcast_to(colours, (10, 12, 3)), strict=True)
+    assert picture.is_grey == (len(shape) == 2)
+    assert (picture.alpha is not None) == (extra is not None)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_avif_of_more_bits_fills_the_range_of_16(tmp_path: Path, bits: int) -> None:
+    ramp = np.linspace(0, 65535, 64).round().astype(np.uint16)
+    pixels = np.broadcast_to(ramp[None, :, None], (16, 64, 3)).copy()
+    vips = pyvips.Image.new_from_memory(pixels, 64, 16, 3, "ushort").copy(interpretation="rgb16")
+    vips.heifsave(str(tmp_path / "a.avif"), compression="av1", bitdepth=bits, lossless=True)
+    picture = read(tmp_path / "a.avif")
+    assert picture.depth == 16
+    assert (picture.rgb.min(), picture.rgb.max()) == (0, 65535)
+    assert np.abs(picture.rgb.astype(int) - pixels).max() <= 65535 / (2**bits - 1)
+
+
+def test_premultiplied_tiff_gives_its_colours_back(tmp_path: Path) -> None:
+    pixels = np.full((6, 7, 4), (50, 25, 100, 128), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["ASSOCALPHA"])
+    picture = read(tmp_path / "a.tif")
+    np.testing.assert_allclose(picture.rgb[0, 0].astype(int), (100, 50, 199), atol=1)
+
+
+def test_cmyk_jpeg_becomes_srgb_without_its_profile(tmp_path: Path) -> None:
+    inks = np.zeros((24, 32, 4), np.uint8)  # white, black, cyan, yellow from left to right
+    inks[:, 8:16, 3], inks[:, 16:24, 0], inks[:, 24:, 2] = 255, 255, 255
+    Image.fromarray(inks, mode="CMYK").save(tmp_path / "inks.jpg", quality=100)
+    picture = read(tmp_path / "inks.jpg")
+    white, black, cyan, yellow = (picture.rgb[12, x].astype(int) for x in (4, 12, 20, 28))
+    assert picture.profile is None
+    assert white.min() > 250
+    assert black.max() < 60
+    assert cyan[0] + 100 < cyan[2]
+    assert yellow[2] + 100 < yellow[0]
+
+
+def test_cmyk_is_converted_through_its_own_profile(tmp_path: Path) -> None:
+    profile = cmyk_profile((136, 128, 128))  # L* = 53.3, the grey that sRGB writes as 128
+    inks = Image.fromarray(noise(16, 16, 4), mode="CMYK")
+    inks.save(tmp_path / "inks.jpg", icc_profile=profile)
+    rgb = read(tmp_path / "inks.jpg").rgb
+    assert np.ptp(rgb) == 0
+
+
+def test_lab_tiff_becomes_rgb(tmp_path: Path) -> None:
+    lab = np.zeros((6, 7, 3), np.uint16)
+    lab[..., 0] = 65535
+    tifffile.imwrite(tmp_path / "lab.tif", lab, photometric="cielab")
+    picture = read(tmp_path / "lab.tif")
+    assert picture.depth == 16
+    assert picture.rgb.min() > 65000
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_icc_profile_is_kept_and_the_values_are_left_alone(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(smooth()).save(tmp_path / f"a{suffix}", icc_profile=SRGB_PROFILE, quality=95)
+    Image.fromarray(smooth()).save(tmp_path / f"b{suffix}", quality=95)
+    tagged, plain = read(tmp_path / f"a{suffix}"), read(tmp_path / f"b{suffix}")
+    assert tagged.profile == SRGB_PROFILE
+    np.testing.assert_array_equal(tagged.rgb, plain.rgb)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif"])
+def test_only_the_first_page_is_read_with_a_warning(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = noise(3, 10, 12, 3)
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    first.save(tmp_path / f"many{suffix}", save_all=True, append_images=rest, lossless=True)
+    picture = read(tmp_path / f"many{suffix}")
+    np.testing.assert_array_equal(picture.rgb, frames[0])
+    assert [record.levelno for record in caplog.records if record.name == "classsr.image"] == [
+        logging.WARNING
+    ]
+    assert "3 pages" in caplog.text
+
+
+def test_a_single_page_gives_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.fromarray(noise(4, 4, 3)).save(tmp_path / "one.tif")
+    read(tmp_path / "one.tif")
+    assert not [record for record in caplog.records if record.name == "classsr.image"]
+
+
+def test_a_file_that_changed_is_read_afresh(tmp_path: Path) -> None:
+    """libvips keeps results by file name; this reader must not see them."""
+    path = tmp_path / "same.png"
+    for value in (1, 2):
+        Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(path)
+        assert read(path).rgb[0, 0, 0] == value
+
+
+def test_the_result_may_be_written_to(tmp_path: Path) -> None:
+    Image.fromarray(noise(4, 5, 4)).save(tmp_path / "a.png")
+    picture = read(tmp_path / "a.png")
+    picture.rgb[0, 0] = 7
+    assert picture.rgb.flags.c_contiguous
+    assert picture.rgb.flags.owndata
+
+
+# --- Refusing to read ---
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_truncated_file_is_an_error_and_no_half_picture(
+    tmp_path: Path, suffix: str, share: float
+) -> None:
+    path = tmp_path / f"whole{suffix}"
+    Image.fromarray(noise(60, 80, 3)).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InputError, match=r"whole.*truncated") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_nothing_but_a_signature_is_an_error(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"head{suffix}"
+    Image.fromarray(noise(6, 8, 3)).save(path)
+    path.write_bytes(path.read_bytes()[:32])
+    with pytest.raises(InputError, match="head"):
+        read(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.png cannot be read \(No such file"):
+        read(tmp_path / "none.png")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="directory"):
+        read(tmp_path)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(InputError, match=r"empty\.png is empty"):
+        read(tmp_path / "empty.png")
+
+
+@needs_permissions
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(noise(4, 4, 3)).save(tmp_path / "secret.png")
+    (tmp_path / "secret.png").chmod(0)
+    with pytest.raises(InputError, match=r"secret\.png cannot be read \(Permission denied"):
+        read(tmp_path / "secret.png")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Dear diary, this is no picture." * 20,
+        b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;",
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+        b"%PDF-1.4\n",
+        b"P6\n1 1\n255\n\0\0\0",
+        b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(80),
+    ],
+    ids=["text", "gif", "svg", "pdf", "ppm", "heic"],
+)
+def test_other_kinds_are_refused_with_the_list_of_ours(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "other.png").write_bytes(content)
+    with pytest.raises(InputError, match="not a PNG, JPEG, WebP, TIFF or AVIF file"):
+        read(tmp_path / "other.png")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32])
+def test_samples_of_other_types_are_refused(tmp_path: Path, dtype: npt.DTypeLike) -> None:
+    tifffile.imwrite(tmp_path / "odd.tif", np.ones((8, 9), dtype))
+    with pytest.raises(InputError, match=r"odd\.tif holds samples of type"):
+        read(tmp_path / "odd.tif")
+
+
+def test_channels_of_unknown_meaning_are_refused(tmp_path: Path) -> None:
+    extra = ["UNASSALPHA", "UNSPECIFIED"]
+    tifffile.imwrite(tmp_path / "five.tif", noise(8, 9, 5), photometric="rgb", extrasamples=extra)
+    with pytest.raises(InputError, match="has 5 channels"):
+        read(tmp_path / "five.tif")
+
+
+# --- Writing what others read ---
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".PNG"])
+@pytest.mark.parametrize("has_alpha", [False, True])
+def test_pillow_reads_lossless_files_exactly(tmp_path: Path, suffix: str, has_alpha: bool) -> None:
+    pixels = noise(13, 17, 4)
+    path = tmp_path / f"a{suffix}"
+    write(Picture(pixels[..., :3], pixels[..., 3] if has_alpha else None), path)
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(np.asarray(opened), pixels if has_alpha else pixels[..., :3])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp", ".avif"])
+def test_pillow_reads_lossy_files_nearly_exactly(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(Picture(smooth()), path)
+    with Image.open(path) as opened:
+        assert opened.mode == "RGB"
+        assert distance(np.asarray(opened), smooth()) < 2
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+def test_lossy_formats_keep_alpha(tmp_path: Path, suffix: str) -> None:
+    alpha = smooth()[..., 0]
+    write(Picture(smooth(), alpha), tmp_path / f"a{suffix}")
+    with Image.open(tmp_path / f"a{suffix}") as opened:
+        assert opened.mode == "RGBA"
+        assert distance(np.asarray(opened)[..., 3], alpha) < 2
+
+
+def test_jpeg_keeps_full_colour_resolution(tmp_path: Path) -> None:
+    write(Picture(smooth()), tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert JpegImagePlugin.get_sampling(opened) == 0  # 4:4:4
+
+
+def test_tifffile_reads_16_bits_exactly(tmp_path: Path) -> None:
+    pixels = noise(13, 17, 4, dtype=np.uint16)
+    write(Picture(pixels[..., :3], pixels[..., 3]), tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as opened:
+        np.testing.assert_array_equal(opened.asarray(), pixels, strict=True)
+        assert opened.pages[0].aspage().extrasamples == (tifffile.EXTRASAMPLE.UNASSALPHA,)
+
+
+def test_png_of_16_bits_is_one_for_others_too(tmp_path: Path) -> None:
+    rgb = noise(13, 17, 3, dtype=np.uint16)
+    write(Picture(rgb), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes()[24] == 16  # bit depth in the header
+    with Image.open(tmp_path / "a.png") as opened:
+        np.testing.assert_array_equal(np.asarray(opened), rgb >> 8)  # all that Pillow keeps
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_is_written_as_one_channel_the_rounded_mean(tmp_path: Path, depth: int) -> None:
+    rgb = noise(13, 17, 3, dtype=f"uint{depth}")
+    write(Picture(rgb, is_grey=True), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as opened:
+        grey = np.asarray(opened)
+    np.testing.assert_array_equal(grey, rgb.mean(axis=2).round())
+
+
+def test_16_bits_are_rounded_to_8_and_not_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels = np.repeat(np.array([0, 128, 129, 65406, 65407, 65535], np.uint16), 16)
+    rgb = np.broadcast_to(levels[None, :, None], (16, levels.size, 3))
+    write(Picture(rgb), tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as opened:
+        np.testing.assert_array_equal(np.asarray(opened)[8, 8::16, 0], [0, 0, 1, 254, 255, 255])
+    assert "holds 8 bits" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_profile_is_written_for_others(tmp_path: Path, suffix: str) -> None:
+    write(Picture(smooth(), profile=SRGB_PROFILE), tmp_path / f"a{suffix}")
+    with Image.open(tmp_path / f"a{suffix}") as opened:
+        assert opened.info["icc_profile"] == SRGB_PROFILE
+
+
+def test_a_grey_picture_with_an_rgb_profile_keeps_its_profile_in_three_channels(
+    tmp_path: Path,
+) -> None:
+    rgb = np.repeat(noise(9, 8, 1), 3, axis=2)
+    write(Picture(rgb, is_grey=True, profile=SRGB_PROFILE), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as opened:
+        assert opened.info["icc_profile"] == SRGB_PROFILE
+        np.testing.assert_array_equal(np.asarray(opened), rgb)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+def test_a_grey_profile_is_converted_where_a_format_has_only_rgb(
+    tmp_path: Path, suffix: str, depth: int
+) -> None:
+    value = round(0.5 * (2**depth - 1))
+    rgb = np.full((16, 16, 3), value, f"uint{depth}")
+    write(Picture(rgb, rgb[..., 0], True, grey_profile(1.0)), tmp_path / f"a{suffix}")
+    with Image.open(tmp_path / f"a{suffix}") as opened:
+        pixel = np.asarray(opened)[8, 8].astype(int)
+    np.testing.assert_allclose(pixel, (188, 188, 188, 128), atol=2)  # linear 0.5 in sRGB
+
+
+def test_large_tiff_becomes_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "CLASSIC_TIFF_BYTES", 300)
+    write(Picture(noise(10, 10, 3)), tmp_path / "small.tif")
+    write(Picture(noise(10, 10, 3), noise(10, 10)), tmp_path / "large.tif")
+    with (
+        tifffile.TiffFile(tmp_path / "small.tif") as small,
+        tifffile.TiffFile(tmp_path / "large.tif") as large,
+    ):
+        assert (small.is_bigtiff, large.is_bigtiff) == (False, True)
+
+
+# --- Refusing to write ---
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a", ".png", "a.png.bak"])
+def test_an_unknown_suffix_is_refused_with_the_list_of_ours(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=r"\.png, \.jpg, \.jpeg, \.webp, \.tif, \.tiff, \.avif"):
+        check_output(tmp_path / name, height=1, width=1, has_alpha=False, overwrite=False)
+
+
+@pytest.mark.parametrize("file_format", FORMATS, ids=lambda file_format: file_format.name)
+def test_the_largest_side_passes_and_one_more_is_refused(
+    tmp_path: Path, file_format: image.Format
+) -> None:
+    path, side = tmp_path / f"a{file_format.suffixes[0]}", file_format.max_side
+    check_output(path, height=1, width=side, has_alpha=False, overwrite=False)
+    with pytest.raises(OutputError, match=f"{file_format.name} ends at {side}"):
+        check_output(path, height=side + 1, width=1, has_alpha=False, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    "file_format", [image.JPEG, image.WEBP, image.AVIF], ids=lambda file_format: file_format.name
+)
+def test_the_stated_limit_is_the_true_one(
+    tmp_path: Path, file_format: image.Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{file_format.suffixes[0]}"
+    write(Picture(np.zeros((1, file_format.max_side, 3), np.uint8)), path)
+    assert read(path).width == file_format.max_side
+    monkeypatch.setattr(image, "check_output", lambda *_args, **_options: None)
+    with pytest.raises(OutputError):
+        write(Picture(np.zeros((1, file_format.max_side + 1, 3), np.uint8)), path, overwrite=True)
+
+
+def test_a_format_that_can_hold_the_size_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="use PNG, JPEG or TIFF"):
+        check_output(tmp_path / "a.webp", height=20_000, width=1, has_alpha=False, overwrite=False)
+    with pytest.raises(OutputError, match="use PNG or TIFF"):
+        check_output(tmp_path / "a.webp", height=20_000, width=1, has_alpha=True, overwrite=False)
+
+
+def test_alpha_is_refused_by_jpeg_with_formats_that_hold_it(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="use PNG, WebP, TIFF or AVIF"):
+        check_output(tmp_path / "a.jpg", height=1, width=1, has_alpha=True, overwrite=False)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="nowhere does not exist"):
+        check_output(
+            tmp_path / "nowhere" / "a.png", height=1, width=1, has_alpha=False, overwrite=True
+        )
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(tmp_path / "a.png", height=1, width=1, has_alpha=False, overwrite=True)
+
+
+@needs_permissions
+def test_a_folder_closed_to_writing_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="closed to writing"):
+            check_output(tmp_path / "a.png", height=1, width=1, has_alpha=False, overwrite=False)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("dangles", [False, True])
+def test_an_existing_file_is_refused_unless_allowed(tmp_path: Path, dangles: bool) -> None:
+    path = tmp_path / "a.png"
+    if dangles:
+        path.symlink_to(tmp_path / "gone.png")
+    else:
+        path.touch()
+    with pytest.raises(OutputError, match="--overwrite"):
+        check_output(path, height=1, width=1, has_alpha=False, overwrite=False)
+    check_output(path, height=1, width=1, has_alpha=False, overwrite=True)
+
+
+def test_write_checks_before_it_writes(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="transparency"):
+        write(Picture(noise(4, 4, 3), noise(4, 4)), tmp_path / "a.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("rgb", "alpha"),
+    [
+        (np.zeros((4, 4, 3)), None),
+        (np.zeros((4, 4, 3), ">u2"), None),
+        (np.zeros((4, 4), np.uint8), None),
+        (np.zeros((4, 4, 4), np.uint8), None),
+        (np.zeros((0, 4, 3), np.uint8), None),
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), np.uint8)),
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint16)),
+    ],
+)
+def test_a_picture_of_wrong_shape_or_type_cannot_be_made(rgb: Array, alpha: Array | None) -> None:
+    with pytest.raises(UsageError, match="Expected"):
+        Picture(rgb, alpha)
+
+
+# --- Complete or not at all ---
+
+
+def test_overwriting_replaces_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old" * 100_000)
+    picture = Picture(noise(5, 5, 3))
+    write(picture, path, overwrite=True)
+    assert_same(read(path), picture)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_picture_may_be_written_over_the_file_it_came_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(300, 5, 3)).save(path)
+    picture = read(path)
+    write(picture, path, overwrite=True)
+    assert_same(read(path), picture)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, suffix: str) -> None:
+    picture = Picture(noise(200, 300, 3))
+    with disk_full_after(5000), pytest.raises(OutputError, match="File too large") as caught:
+        write(picture, tmp_path / f"a{suffix}")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_overwrite_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    with disk_full_after(5000), pytest.raises(OutputError):
+        write(Picture(noise(200, 300, 3)), path, overwrite=True)
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
+def test_an_interruption_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupt(_file: int) -> None:
+        assert list(tmp_path.iterdir())  # the work is under way
+        raise error
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(error):
+        write(Picture(noise(5, 5, 3)), tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_appears_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    monkeypatch.setattr(os, "fsync", lambda _file: path.write_bytes(b"theirs"))
+    with pytest.raises(OutputError, match="appeared meanwhile"):
+        write(Picture(noise(5, 5, 3)), path)
+    assert path.read_bytes() == b"theirs"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("appears", [False, True])
+def test_the_same_holds_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, appears: bool
+) -> None:
+    path, picture = tmp_path / "a.png", Picture(noise(5, 5, 3))
+
+    def refuse(_self: Path, _target: Path) -> None:
+        if appears:
+            path.write_bytes(b"theirs")
+        raise PermissionError(1, "Operation not permitted")  # what exFAT says
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    if appears:
+        with pytest.raises(OutputError, match="appeared meanwhile"):
+            write(picture, path)
+        assert path.read_bytes() == b"theirs"
+    else:
+        write(picture, path)
+        assert_same(read(path), picture)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".png")
+    write(Picture(noise(5, 5, 3)), path)
+    assert read(path).width == 5
+
+
+def test_the_file_gets_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    write(Picture(noise(5, 5, 3)), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+KILLED_IN_THE_MIDDLE = """
+import os, pathlib, signal, sys
+import numpy as np
+from classsr.image import Picture, write
+
+os.fsync = lambda _file: os.kill(os.getpid(), signal.SIGKILL)
+write(Picture(np.zeros((9, 9, 3), np.uint8)), pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_kill_in_the_middle_leaves_no_file_of_that_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(tmp_path / "a.png")]
+    killed = subprocess.run(command, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = [file.name for file in tmp_path.iterdir()]
+    assert [name[:9] for name in left] == [".classsr-"]
