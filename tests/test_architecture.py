@@ -21,7 +21,7 @@ LAYERS = {
     "errors": {"errors"},
     "ground": {"image", "resize", "tiles", "metrics", "model"},
     "learned": {"networks", "flops", "checkpoint", "data", "training", "export"},
-    "run": {"backends", "routing", "routing_map", "upscaler"},
+    "run": {"backends", "report", "routing", "routing_map", "upscaler"},
     "top": {"evaluation"},
     "cli": {"cli", "__main__"},
     "root": {"__init__"},

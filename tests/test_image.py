@@ -344,6 +344,12 @@ def test_cmyk_is_converted_through_its_own_profile(tmp_path: Path) -> None:
     assert np.ptp(rgb) == 0
 
 
+def test_cmyk_with_a_profile_of_another_kind_is_still_read(tmp_path: Path) -> None:
+    inks = Image.fromarray(np.zeros((16, 16, 4), np.uint8), mode="CMYK")
+    inks.save(tmp_path / "inks.jpg", icc_profile=SRGB_PROFILE)
+    assert read(tmp_path / "inks.jpg").rgb.min() > 250
+
+
 def test_lab_tiff_becomes_rgb(tmp_path: Path) -> None:
     lab = np.zeros((6, 7, 3), np.uint16)
     lab[..., 0] = 65535

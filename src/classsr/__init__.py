@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from classsr.image import Picture
-    from classsr.upscaler import Report, Seconds, Upscaled, Upscaler, upscale
+    from classsr.report import Report, Seconds
+    from classsr.upscaler import Upscaled, Upscaler, upscale
 
 __version__ = "0.1.0"
 
@@ -44,7 +45,8 @@ __all__ = [
 
 _HOME = {
     "Picture": "classsr.image",
-    **dict.fromkeys(("Report", "Seconds", "Upscaled", "Upscaler", "upscale"), "classsr.upscaler"),
+    **dict.fromkeys(("Report", "Seconds"), "classsr.report"),
+    **dict.fromkeys(("Upscaled", "Upscaler", "upscale"), "classsr.upscaler"),
 }
 
 

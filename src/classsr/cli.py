@@ -17,8 +17,9 @@ from classsr.errors import ClassSRError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
+    from classsr.report import Report
     from classsr.training.stages import Experiment
-    from classsr.upscaler import Report, Upscaler
+    from classsr.upscaler import Upscaler
 
 INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
 PLAIN_EVERY = 5.0  # seconds between progress lines where there is no terminal

@@ -4,7 +4,6 @@ Knows no runtime (backends) and no file format (image).
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classsr.backends import BACKENDS, Network, open_backend
-from classsr.errors import InputError
+from classsr.errors import BackendError, InputError
 from classsr.image import Picture, check_output, read, write
 from classsr.model import DEFAULT_MODEL, Model, find_model
+from classsr.report import Report, Seconds, peak_mib
 from classsr.resize import resize
 from classsr.routing import AUTO, forced_level, likeliest
 from classsr.routing_map import draw_routing_map
@@ -34,51 +34,6 @@ PAPER_STEP = 28  # of tiles of 32
 Tiling = Literal["halo", "paper"]
 Progress = Callable[[float], None]
 """Called with the share of the work done, from 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seconds:
-    """Wall-clock time by what it was spent on; `write` and `total` are completed by whoever writes the file."""
-
-    read: float
-    route: float
-    networks: float
-    write: float
-    total: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was done to one picture.
-
-    `width` and `height` are those of the enlarged picture. `tiles` counts the tiles of each level. `macs` counts
-    the multiply-accumulates computed, overlap and Class-Module included; `macs_hardest` those of the hardest
-    branch over the whole picture without overlap.
-    """
-
-    input: str | None
-    output: str | None
-    width: int
-    height: int
-    model: str
-    scale: int
-    backend: str
-    precision: str
-    tiles: tuple[int, ...]
-    macs: int
-    macs_hardest: int
-    seconds: Seconds
-    peak_mib: float | None
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Share of the tiles at each level."""
-        return tuple(count / sum(self.tiles) for count in self.tiles)
-
-    @property
-    def cost(self) -> float:
-        """Cost as a share of the hardest branch over the whole picture."""
-        return self.macs / self.macs_hardest
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +221,10 @@ class Upscaler:
         for k, level in enumerate(config.levels):
             for indices in batches(np.flatnonzero(levels == k), max(BATCH_PIXELS // window, 1)):
                 sr = self._branch(k)(_to_network(split(padded, grid, indices, halo=halo)))
+                if not np.isfinite(sr.sum()):
+                    raise BackendError(
+                        f"The branch of level {k} gave values that are no numbers; use --precision f32."
+                    )
                 sink.add(sr, indices)
                 done += len(indices) * window * level.macs_per_pixel
                 progress(done / work)
@@ -374,16 +333,6 @@ def _to_pixels(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any
     limit = np.iinfo(dtype).max
     scaled = values * np.float32(limit) + np.float32(0.5)
     return np.clip(scaled, 0, limit, out=scaled).astype(dtype)
-
-
-def peak_mib() -> float | None:
-    """Return the largest memory this process has held, in MiB; None where the system does not tell."""
-    try:
-        import resource  # absent on Windows
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def upscale(

@@ -1,0 +1,59 @@
+"""What was done to one picture: sizes, routing, cost, seconds, memory."""
+
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Wall-clock time by what it was spent on; `write` and `total` are completed by whoever writes the file."""
+
+    read: float
+    route: float
+    networks: float
+    write: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done to one picture.
+
+    `width` and `height` are those of the enlarged picture. `tiles` counts the tiles of each level. `macs` counts
+    the multiply-accumulates computed, overlap and Class-Module included; `macs_hardest` those of the hardest
+    branch over the whole picture without overlap.
+    """
+
+    input: str | None
+    output: str | None
+    width: int
+    height: int
+    model: str
+    scale: int
+    backend: str
+    precision: str
+    tiles: tuple[int, ...]
+    macs: int
+    macs_hardest: int
+    seconds: Seconds
+    peak_mib: float | None
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the tiles at each level."""
+        return tuple(count / sum(self.tiles) for count in self.tiles)
+
+    @property
+    def cost(self) -> float:
+        """Cost as a share of the hardest branch over the whole picture."""
+        return self.macs / self.macs_hardest
+
+
+def peak_mib() -> float | None:
+    """Return the largest memory this process has held, in MiB; None where the system does not tell."""
+    try:
+        import resource  # absent on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
