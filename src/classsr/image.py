@@ -310,8 +310,7 @@ def _to_rgb_or_grey(image: pyvips.Image) -> tuple[pyvips.Image, bytes | None]:
         return image.colourspace("rgb16" if is_deep else "srgb"), None
     return image.icc_transform(
         "srgb",
-        embedded=True,
-        input_profile="cmyk",  # libvips' own, where the file has none or a wrong one
+        embedded=True,  # libvips' own profile where the file has none or a wrong one
         intent="relative",
         black_point_compensation=True,
         depth=16 if is_deep else 8,
