@@ -3,9 +3,9 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from classsr.errors import UsageError
 from classsr.networks import BRANCHES, BranchSpec
@@ -72,6 +72,11 @@ class ReferenceConfig(_Section):
     schedule: Schedule
 
 
+def _as_list(table: object) -> object:
+    """Let a single [branch] stand for an array of tables with one entry."""
+    return [table] if isinstance(table, dict) else table
+
+
 class Config(_Section):
     """A whole experiment."""
 
@@ -80,10 +85,21 @@ class Config(_Section):
     model: ModelConfig
     data: DataConfig
     reference: ReferenceConfig
-    branch: Schedule
+    branch: Annotated[tuple[Schedule, ...], BeforeValidator(_as_list)]  # for all, or one per level
     classifier: Schedule
     joint: Schedule
     loss: LossWeights = LossWeights()
+
+    @model_validator(mode="after")
+    def _one_schedule_per_level(self) -> Self:
+        levels = len(self.model.branches)
+        if len(self.branch) not in {1, levels}:
+            raise ValueError(f"expected one [branch] or {levels} but got {len(self.branch)}")
+        return self
+
+    def branch_schedule(self, level: int) -> Schedule:
+        """Return the schedule of one level's branch."""
+        return self.branch[level if len(self.branch) > 1 else 0]
 
 
 def _known_keys(model: type[BaseModel], found: set[str]) -> set[str]:
@@ -96,15 +112,17 @@ def _known_keys(model: type[BaseModel], found: set[str]) -> set[str]:
 
 
 def _explain(exc: ValidationError) -> str:
-    """Turn the first of pydantic's complaints into one sentence."""
-    first = exc.errors()[0]
+    """Turn one of pydantic's complaints into a sentence; an unknown key often explains a missing one."""
+    complaints = exc.errors()
+    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f"the key {place!r} is missing"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(Config, set()), n=1)
-        return f"the key {place!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else "")
-    return f"{place!r} is wrong: {first['msg']}"
+        return f"the key {place!r} is unknown" + (f" (did you mean {near[0]!r}?)" if near else "")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place!r} is wrong: {message}" if place else message
 
 
 def load_config(path: Path) -> Config:

@@ -148,11 +148,11 @@ def train_branch(experiment: Experiment, level: int) -> Path:
         config.model.specs()[level],
         ranking.patches.select(mine & ~held_out),
         ranking.patches.select(mine & held_out),
-        count=config.branch.batch,
+        count=config.branch_schedule(level).batch,
         seed=config.seed + level,
     )
     folder = experiment.run / f"branch-{level}"
-    return train(task, config.branch, folder=folder, device=experiment.device)
+    return train(task, config.branch_schedule(level), folder=folder, device=experiment.device)
 
 
 def train_classifier(experiment: Experiment) -> Path:
