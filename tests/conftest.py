@@ -16,5 +16,7 @@ DATA = Path(os.environ.get("CLASSSR_DATA", Path(__file__).parents[2] / "shared" 
 def data() -> Path:
     """The folder of training and benchmark pictures; tests that need it skip where it is absent."""
     if not (DATA / "MANIFEST.csv").is_file():
-        pytest.skip(f"no pictures at {DATA}; set CLASSSR_DATA to the folder that holds MANIFEST.csv")
+        pytest.skip(
+            f"no pictures at {DATA}; set CLASSSR_DATA to the folder that holds MANIFEST.csv"
+        )
     return DATA

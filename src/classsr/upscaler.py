@@ -23,12 +23,10 @@ from classsr.routing import AUTO, forced_level, likeliest
 from classsr.routing_map import draw_routing_map
 from classsr.tiles import TileGrid, accumulate, batches, coverage, pad_edges, place, split
 
-BATCH_PIXELS = (
-    64 * 40 * 40
-)  # LR pixels per batch: 64 tiles of 32 with a halo of 4; memory stays near 100 MiB
-UNROUTED_TILES = range(
-    96, 257, 8
-)  # LR pixels; where one level serves all, larger tiles waste less on halos
+# LR pixels per batch: 64 tiles of 32 with a halo of 4; memory stays near 100 MiB.
+BATCH_PIXELS = 64 * 40 * 40
+# LR pixels; where one level serves all, larger tiles waste less on halos.
+UNROUTED_TILES = range(96, 257, 8)
 PAPER_STEP = 28  # of tiles of 32
 
 Tiling = Literal["halo", "paper"]

@@ -1,14 +1,17 @@
 """FSRCNN: Dong, Loy and Tang, "Accelerating the Super-Resolution Convolutional Neural Network", ECCV 2016.
 
 Differs from the paper as the ClassSR research code does: RGB in and out, one PReLU slope per layer, and no
-activation between the four mapping convolutions. Parameters are stored in the published form; the transposed
-convolution is computed as the 3x3 convolution with PixelShuffle that it equals (5 to 8 times faster on a CPU).
+activation between the four mapping convolutions. Our first weights enlarge bilinearly, which the paper's do not.
+Parameters are stored in the published form; the transposed convolution is computed as the 3x3 convolution with
+PixelShuffle that it equals (5 to 8 times faster on a CPU).
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 KERNEL = 9  # of the transposed convolution
+MAPPING_NOISE = 0.3  # of Kaiming's spread, around the identity
 
 
 class SubpixelDeconvolution(nn.ConvTranspose2d):
@@ -51,12 +54,29 @@ class SubpixelDeconvolution(nn.ConvTranspose2d):
         weight, bias = self.subpixel()
         return F.pixel_shuffle(F.conv2d(x, weight, bias, padding=self.reach), self.scale)
 
+    def bilinear(self) -> Tensor:
+        """Return the kernel (9, 9) that enlarges one channel bilinearly."""
+        distance = torch.arange(KERNEL) - int(self.padding[0]) - (self.scale - 1) / 2
+        taps = (1 - distance.abs() / self.scale).clamp(min=0)
+        return torch.outer(taps, taps)
+
     def fold(self) -> nn.Module:
         """Return the same function built of plain layers."""
         weight, bias = self.subpixel()
         conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], padding=self.reach)
         conv.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
         return nn.Sequential(conv, nn.PixelShuffle(self.scale))
+
+
+def _carry_rgb(layer: nn.Conv2d) -> None:
+    """Let the first three channels pass unchanged and keep the others apart from them; the bias is zero."""
+    middle = layer.kernel_size[0] // 2
+    layer.weight.data[:3] = 0
+    layer.weight.data[range(3), range(3), middle, middle] = 1
+    if layer.in_channels > 3:
+        layer.weight.data[3:, :3] = 0
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
 
 
 class FSRCNN(nn.Module):
@@ -84,15 +104,25 @@ class FSRCNN(nn.Module):
         self.expand = nn.Conv2d(shrunk, width, 1)
         self.expand_act = nn.PReLU()
         self.upsample = SubpixelDeconvolution(width, scale)
-        self._initialise()
+        self._start_as_bilinear()
 
-    def _initialise(self) -> None:
+    def _start_as_bilinear(self) -> None:
+        """Draw first weights with which the network already enlarges bilinearly.
+
+        The first three channels of every layer carry RGB through unchanged, which PReLU passes because colours are
+        not negative; the others start random (Kaiming; close to the identity in the mapping, whose layers have
+        nothing between them). After 1,500 iterations on hard patches 21.25 dB instead of 20.63 (docs/log.md).
+        """
         for layer in (self.extract, self.shrink, *self.mapping, self.expand):
             assert isinstance(layer, nn.Conv2d)
             nn.init.kaiming_normal_(layer.weight, a=0.25, nonlinearity="leaky_relu")
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+            if layer.in_channels == layer.out_channels:
+                layer.weight.data *= MAPPING_NOISE
+                layer.weight.data += nn.init.dirac_(torch.empty_like(layer.weight))
+            _carry_rgb(layer)
         nn.init.normal_(self.upsample.weight, std=0.001)  # section 3.3 of the paper
+        self.upsample.weight.data[:3] = 0
+        self.upsample.weight.data[range(3), range(3)] = self.upsample.bilinear()
         assert self.upsample.bias is not None
         nn.init.zeros_(self.upsample.bias)
 

@@ -1,0 +1,191 @@
+"""An exported model says the same as its networks, for every size, and only a complete one can be opened."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+
+from classsr import export
+from classsr.checkpoint import load_classsr, save_branch, save_classsr
+from classsr.errors import ModelError
+from classsr.export import export_model
+from classsr.flops import count_macs
+from classsr.model import Model, open_model
+from classsr.networks import BranchSpec, ClassSR, as_branch, build_branch
+
+pytestmark = pytest.mark.slow  # the exporter takes a few seconds per graph
+
+WIDTHS = (3, 5)
+TILE, HALO = 32, 4
+FILES = {"branch-0.onnx", "branch-1.onnx", "classifier.onnx", "model.safetensors"}
+SIZES = [(1, 32, 32), (3, 32, 36), (2, 40, 33), (5, 64, 128), (1, 4, 4)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "best.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ClassSR([BranchSpec("fsrcnn", width, 4) for width in WIDTHS])
+        for branch in model.branches:  # as large as after training: fresh ones give almost nothing
+            nn.init.normal_(branch.get_parameter("upsample.weight"), std=0.1)
+    save_classsr(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def released(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("models") / "small"
+    return export_model(checkpoint, folder, name="small", tile=TILE, halo=HALO)
+
+
+@pytest.fixture
+def copy(released: Model, tmp_path: Path) -> Path:
+    """The released model's folder, to be changed at will."""
+    return Path(shutil.copytree(released.folder, tmp_path / "small"))
+
+
+def run(model: Model, file: str, x: Tensor) -> np.ndarray[Any, Any]:
+    session = ort.InferenceSession(model.path(file), providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"lr": x.numpy()})
+    return np.asarray(out)
+
+
+def test_the_folder_holds_what_its_config_names(released: Model) -> None:
+    names = {path.name for path in released.folder.iterdir()}
+
+    assert names == FILES | {"config.json"}
+    assert set(released.config.sha256) == FILES
+
+
+def test_the_config_describes_the_networks(released: Model, checkpoint: Path) -> None:
+    model = load_classsr(checkpoint)
+    config = released.config
+
+    assert (config.name, config.scale, config.tile, config.halo) == ("small", 4, TILE, HALO)
+    assert config.classifier.parameters == sum(p.numel() for p in model.classifier.parameters())
+    assert config.classifier.macs == count_macs(model.classifier, TILE, TILE)
+    for level, branch in zip(config.levels, model.branches, strict=True):
+        assert level.parameters == sum(p.numel() for p in branch.parameters())
+        assert level.macs_per_pixel == count_macs(branch, 1, 1)
+        assert level.receptive_radius == as_branch(branch).receptive_radius
+    assert [(level.network, level.width, level.file) for level in config.levels] == [
+        ("fsrcnn", 3, "branch-0.onnx"),
+        ("fsrcnn", 5, "branch-1.onnx"),
+    ]
+
+
+def test_what_was_exported_can_be_opened(released: Model) -> None:
+    assert open_model(released.folder) == released
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("level", range(len(WIDTHS)))
+def test_the_graph_of_a_branch_equals_it_at_every_size(
+    released: Model, checkpoint: Path, level: int, size: tuple[int, int, int]
+) -> None:
+    count, height, width = size
+    x = torch.rand(count, 3, height, width)
+    with torch.no_grad():
+        expected = load_classsr(checkpoint).branches[level](x).numpy()
+
+    found = run(released, f"branch-{level}.onnx", x)
+
+    assert found.shape == (count, 3, 4 * height, 4 * width)
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(found, expected, rtol=0, atol=export.PARITY)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_graph_of_the_classifier_gives_its_probabilities_at_every_size(
+    released: Model, checkpoint: Path, size: tuple[int, int, int]
+) -> None:
+    count, height, width = size
+    x = torch.rand(count, 3, height, width)
+    with torch.no_grad():
+        expected = load_classsr(checkpoint).probabilities(x).numpy()
+
+    found = run(released, "classifier.onnx", x)
+
+    assert found.shape == (count, len(WIDTHS))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=export.PARITY)
+
+
+def test_the_weights_travel_along(released: Model, checkpoint: Path) -> None:
+    travelled = load_classsr(released.path("model.safetensors")).state_dict()
+
+    trained = load_classsr(checkpoint).state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in travelled.items())
+
+
+@pytest.mark.parametrize("file", sorted(FILES - {"model.safetensors"}))
+def test_the_graphs_are_whole_files_of_plain_layers(released: Model, file: str) -> None:
+    graph = onnx.load(released.path(file), load_external_data=False)
+
+    onnx.checker.check_model(graph, full_check=True)
+    assert not any(tensor.external_data for tensor in graph.graph.initializer)
+    assert "ConvTranspose" not in {node.op_type for node in graph.graph.node}
+    assert [opset.version for opset in graph.opset_import if not opset.domain] == [export.OPSET]
+
+
+# --- Changed, incomplete, broken off ---
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_a_changed_byte_is_noticed(copy: Path, file: str, place: float) -> None:
+    content = bytearray((copy / file).read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    (copy / file).write_bytes(content)
+
+    with pytest.raises(ModelError, match=f"{file} differs from its checksum"):
+        open_model(copy)
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_a_missing_file_is_named(copy: Path, file: str) -> None:
+    (copy / file).unlink()
+
+    with pytest.raises(ModelError, match=f"lacks {file}"):
+        open_model(copy)
+
+
+def test_the_checksums_are_sha256_of_the_files(released: Model) -> None:
+    written = json.loads((released.folder / "config.json").read_text(encoding="utf-8"))
+
+    assert written["sha256"] == {
+        file: hashlib.sha256((released.folder / file).read_bytes()).hexdigest() for file in FILES
+    }
+
+
+def test_an_export_that_fails_leaves_no_config(
+    copy: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "PARITY", -1.0)  # no graph is good enough
+
+    with pytest.raises(ModelError, match=r"classifier\.onnx differs from its network by"):
+        export_model(checkpoint, copy, name="small", tile=TILE, halo=HALO)
+
+    assert not (copy / "config.json").exists()
+    with pytest.raises(ModelError, match="no released model"):
+        open_model(copy)
+
+
+def test_a_checkpoint_that_is_no_classsr_is_refused(tmp_path: Path) -> None:
+    spec = BranchSpec("fsrcnn", 3, 4)
+    save_branch(build_branch(spec), spec, tmp_path / "branch.safetensors")
+
+    with pytest.raises(ModelError, match="Expected a classsr checkpoint"):
+        export_model(
+            tmp_path / "branch.safetensors", tmp_path / "small", name="small", tile=32, halo=4
+        )
+
+    assert not (tmp_path / "small").exists()

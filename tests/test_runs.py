@@ -1,0 +1,137 @@
+"""The scripts in runs/ use commands that exist, and the shortest of them goes through everything."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+
+from classsr.cli import app
+from classsr.model import open_model
+from classsr.training.config import load_config
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "runs").glob("*.sh"))
+FIRST = "hr/flipped.png"  # of the pictures that smoke.sh cuts, by name
+CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+
+
+def lines_of(script: Path) -> list[str]:
+    """The script's lines without indent, those that go on after a backslash as one."""
+    text = script.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines()]
+
+
+def commands_of(script: Path) -> list[list[str]]:
+    """The arguments of every call of `classsr`, shell variables as they are written."""
+    calls = [line for line in lines_of(script) if re.match(r"classsr\s", line)]
+    return [shlex.split(line, comments=True)[1:] for line in calls]
+
+
+def parse(arguments: list[str]) -> None:
+    """Let the command line parse arguments without doing anything; it raises what it does not know."""
+    command, name = typer.main.get_command(app), "classsr"
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        assert name in command.commands, f"there is no command {name!r}"
+        command = command.commands[name]
+    command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_command_is_one_that_the_command_line_knows(script: Path) -> None:
+    commands = commands_of(script)
+
+    assert len(commands) >= 8  # pack, reference, rank, three branches, classifier, joint ...
+    for arguments in commands:
+        parse(arguments)
+
+
+@pytest.mark.parametrize(
+    "line", ["data pick a b", "train branch c.toml --pairs p --run r", "upscale a.png --fast"]
+)
+def test_a_command_that_does_not_exist_would_be_noticed(line: str) -> None:
+    expected = "no command 'pick'|Missing parameter: level|No such option: --fast"
+    with pytest.raises(Exception, match=expected):
+        parse(line.split())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_stage_is_run_in_order(script: Path) -> None:
+    stages = [" ".join(c[:2]) for c in commands_of(script) if c[0] in {"data", "train"}]
+
+    assert list(dict.fromkeys(stages)) == [
+        "data pack",
+        "train reference",
+        "train rank",
+        "train branch",
+        "train classifier",
+        "train joint",
+    ]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_level_of_the_config_is_trained(script: Path) -> None:
+    (config,) = set(re.findall(r"configs/[\w-]+\.toml", script.read_text("utf-8")))
+
+    levels = [c[c.index("--level") + 1] for c in commands_of(script) if "--level" in c]
+
+    expected = len(load_config(ROOT / config).model.branches)
+    assert levels == [str(level) for level in range(expected)]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_can_be_run_and_stop_at_the_first_failure(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in lines_of(script)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_every_config_names_the_script_that_runs_it(config: Path) -> None:
+    first = re.search(r"^# Command: (\S+)", config.read_text("utf-8"), re.MULTILINE)
+
+    assert first is not None
+    assert f"configs/{config.name}" in (ROOT / first[1]).read_text("utf-8")
+
+
+def smoke(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    python = shlex.quote(sys.executable)
+    environment = {"CLASSSR": f"{python} -m classsr", "PYTHON": sys.executable, "WORK": str(work)}
+    return subprocess.run(
+        [ROOT / "runs" / "smoke.sh", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_smoke_run_goes_from_pictures_to_an_enlarged_picture(tmp_path: Path) -> None:
+    done = smoke(tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "enlarged.png") as enlarged, Image.open(tmp_path / FIRST) as small:
+        enlarged.load()
+        assert enlarged.size == (4 * small.width, 4 * small.height)
+    assert open_model(tmp_path / "model").config.name == "smoke"
+    assert re.search(r"^mean of 4 .*RGB \d+\.\d\d .*levels", done.stdout, re.MULTILINE)
+    assert str(tmp_path / "enlarged.png") in done.stdout.splitlines()[-1]
+
+
+def test_the_smoke_run_takes_the_named_folder_and_stops_at_its_first_failure(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "empty").mkdir()
+
+    done = smoke(tmp_path / "work", str(tmp_path / "empty"))
+
+    assert done.returncode == 3
+    assert f"{tmp_path / 'empty'} holds no" in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "work" / "run").exists()

@@ -1,0 +1,451 @@
+"""Every stage trains what it should, on the patches that it may see, and can be interrupted.
+
+The stages run with FSRCNNs of a few channels on generated landscapes; how well they do is no matter here.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from classsr.checkpoint import load_branch, load_classsr, save_branch, save_classsr
+from classsr.data.pairs import Pairs, pack
+from classsr.data.patches import Patches, batch, read_patches
+from classsr.data.ranking import patch_psnr
+from classsr.errors import InputError, ModelError, TrainingError
+from classsr.model import sha256
+from classsr.networks import ClassSR
+from classsr.training import stages
+from classsr.training.config import Config, LossWeights
+from classsr.training.loop import to_tensor
+from classsr.training.losses import average_loss, class_loss
+from classsr.training.stages import BEST, Experiment, classsr_losses
+from pictures import write_landscapes
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, so that equal work gives equal bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        yield
+    torch.set_num_threads(threads)
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same(found: nn.Module, expected: nn.Module) -> None:
+    theirs = expected.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in found.state_dict().items())
+
+
+def schedule(iterations: int, validate_every: int) -> dict[str, Any]:
+    return {
+        "iterations": iterations,
+        "batch": 4,
+        "learning_rate": 1e-2,
+        "validate_every": validate_every,
+        "precision": "32-true",
+    }
+
+
+CONFIG = Config.model_validate(
+    {
+        "name": "tiny",
+        "seed": 3,
+        "model": {
+            "scale": 4,
+            "branches": [{"network": "fsrcnn", "width": width} for width in (4, 5, 6)],
+        },
+        "data": {"validation_pictures": 2, "validation_patches": 10},
+        "reference": {
+            "branch": {"network": "fsrcnn", "width": 4},
+            "schedule": schedule(60, 20),
+        },
+        "branch": schedule(4, 2),
+        "classifier": schedule(6, 2),
+        "joint": schedule(6, 2),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
+    hr = write_landscapes(tmp_path_factory.mktemp("hr"), 6, 192, 320)
+    return pack(hr, tmp_path_factory.mktemp("packed"), scale=4, shrinks=(1.0, 0.8))
+
+
+@dataclass
+class Reads:
+    """Which patches each stage trained on and which it was validated on."""
+
+    training: dict[str, list[Patches]] = field(default_factory=dict)
+    validation: dict[str, list[Patches]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run through all stages and what they read."""
+
+    experiment: Experiment
+    reads: Reads
+
+
+STAGES: dict[str, Callable[[Experiment], object]] = {
+    "reference": stages.train_reference,
+    "rank": stages.rank_patches,
+    "branch-0": lambda experiment: stages.train_branch(experiment, 0),
+    "branch-1": lambda experiment: stages.train_branch(experiment, 1),
+    "branch-2": lambda experiment: stages.train_branch(experiment, 2),
+    "classifier": stages.train_classifier,
+    "joint": stages.train_joint,
+}
+TRAINED = [name for name in STAGES if name != "rank"]
+
+
+@pytest.fixture(scope="module")
+def finished(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    experiment = Experiment(CONFIG, pairs, tmp_path_factory.mktemp("run"))
+    reads = Reads()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stage in STAGES.items():
+            reads.training[name], reads.validation[name] = [], []
+
+            def recorded_batch(
+                pairs: Pairs,
+                patches: Patches,
+                *,
+                _seen: list[Patches] = reads.training[name],
+                **options: int,
+            ) -> tuple[Any, Any]:
+                _seen.append(patches)
+                return batch(pairs, patches, **options)
+
+            def recorded_read(
+                pairs: Pairs, patches: Patches, *, _seen: list[Patches] = reads.validation[name]
+            ) -> tuple[Any, Any]:
+                _seen.append(patches)
+                return read_patches(pairs, patches)
+
+            patch.setattr(stages, "batch", recorded_batch)
+            patch.setattr(stages, "read_patches", recorded_read)
+            stage(experiment)
+    return Finished(experiment, reads)
+
+
+@pytest.fixture
+def copy(finished: Finished, tmp_path: Path) -> Experiment:
+    """The finished run, to be changed at will."""
+    shutil.copytree(finished.experiment.run, tmp_path / "run")
+    return replace(finished.experiment, run=tmp_path / "run")
+
+
+def names(experiment: Experiment, patches: Patches) -> set[str]:
+    return {experiment.pairs.entries[picture].name for picture in patches.picture.tolist()}
+
+
+def held_out_names() -> set[str]:
+    """The two of six names with the lowest SHA-256."""
+    every = sorted(
+        (hashlib.sha256(f"{n:02}.png".encode()).hexdigest(), f"{n:02}.png") for n in range(6)
+    )
+    return {name for _, name in every[:2]}
+
+
+def test_pictures_are_held_out_with_all_their_copies(finished: Finished) -> None:
+    experiment = finished.experiment
+
+    held_out = experiment.held_out()
+
+    marked = {
+        (e.name, e.shrink)
+        for e, held in zip(experiment.pairs.entries, held_out, strict=True)
+        if held
+    }
+    assert marked == {(name, shrink) for name in held_out_names() for shrink in (1.0, 0.8)}
+
+
+def test_the_choice_of_held_out_pictures_outlives_a_new_picture(
+    finished: Finished, tmp_path: Path
+) -> None:
+    hr = write_landscapes(tmp_path / "hr", 6, 40, 40)
+    shutil.copy(hr / "00.png", hr / "another.png")
+    more = replace(finished.experiment, pairs=pack(hr, tmp_path / "packed", scale=4, shrinks=(1,)))
+
+    held_out = more.held_out()
+
+    now = {entry.name for entry, held in zip(more.pairs.entries, held_out, strict=True) if held}
+    assert len(now & held_out_names()) >= 1
+    assert now <= held_out_names() | {"another.png"}
+
+
+@pytest.mark.parametrize("stage", TRAINED)
+def test_no_stage_trains_on_a_held_out_picture(finished: Finished, stage: str) -> None:
+    trained = finished.reads.training[stage]
+
+    assert trained
+    for patches in trained:
+        assert len(patches)
+        assert not names(finished.experiment, patches) & held_out_names()
+
+
+@pytest.mark.parametrize("stage", TRAINED)
+def test_every_stage_is_validated_on_held_out_pictures_at_full_size(
+    finished: Finished, stage: str
+) -> None:
+    experiment = finished.experiment
+    (validated,) = finished.reads.validation[stage]
+
+    assert 1 <= len(validated) <= CONFIG.data.validation_patches
+    assert names(experiment, validated) <= held_out_names()
+    assert {experiment.pairs.entries[p].shrink for p in validated.picture.tolist()} == {1.0}
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_branch_sees_the_patches_of_its_class_only(finished: Finished, level: int) -> None:
+    ranking = finished.experiment.ranking()
+    places = zip(ranking.patches.picture, ranking.patches.y, ranking.patches.x, strict=True)
+    level_of = dict(zip(places, ranking.levels.tolist(), strict=True))
+
+    reads = finished.reads
+    for seen in (reads.training[f"branch-{level}"], reads.validation[f"branch-{level}"]):
+        patches = seen[0]
+        found = zip(patches.picture, patches.y, patches.x, strict=True)
+        assert {level_of[place] for place in found} == {level}
+
+
+def test_the_other_stages_see_every_training_patch(finished: Finished) -> None:
+    everything = len(finished.experiment.training_patches())
+
+    for stage in ("reference", "classifier", "joint"):
+        assert {len(patches) for patches in finished.reads.training[stage]} == {everything}
+
+
+def test_the_ranking_is_that_of_the_reference_network(finished: Finished) -> None:
+    experiment = finished.experiment
+
+    ranking = experiment.ranking()
+
+    every = len(experiment.training_patches()) + len(experiment.validation_patches())
+    assert len(ranking.psnr) == every
+    assert np.ptp(np.bincount(ranking.levels)) <= 2
+    reference = experiment.run / "reference" / BEST
+    assert ranking.provenance.reference_checksum == sha256(reference)
+    network, _ = load_branch(reference)
+    with torch.no_grad():
+        for n in (0, every // 2, every - 1):
+            lr, hr = read_patches(experiment.pairs, ranking.patches.select(np.array([n])))
+            sr = network(to_tensor(lr, CPU)).clamp(0, 1)
+            error = 255 * (sr - to_tensor(hr, CPU))[:, :, 4:-4, 4:-4]
+            expected = 20 * math.log10(255) - 10 * float(error.square().mean().log10())
+            assert ranking.psnr[n] == pytest.approx(expected, abs=0.05)  # rounded to 8 bits there
+
+
+def test_a_reference_that_overshoots_is_clipped_not_wrapped(copy: Experiment) -> None:
+    reference = copy.run / "reference" / BEST
+    network, spec = load_branch(reference)
+    with torch.no_grad():
+        network.get_parameter("upsample.bias").fill_(1000.0)
+    save_branch(network, spec, reference)
+
+    ranking = stages.rank_patches(copy)
+
+    _, hr = read_patches(copy.pairs, ranking.patches)
+    np.testing.assert_allclose(ranking.psnr, patch_psnr(np.full_like(hr, 255), hr), atol=1e-4)
+
+
+def test_the_reference_learns(finished: Finished) -> None:
+    scores = [
+        line["psnr"] for line in metrics(finished.experiment.run / "reference") if "psnr" in line
+    ]
+
+    assert len(scores) == 3
+    assert scores[-1] > scores[0] + 0.3  # dB
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_stage_two_leaves_the_branches_untouched(finished: Finished, name: str) -> None:
+    run = finished.experiment.run
+
+    model = load_classsr(run / "classifier" / f"{name}.safetensors")
+
+    for level, branch in enumerate(model.branches):
+        assert_same(branch, load_branch(run / f"branch-{level}" / BEST)[0])
+
+
+def test_stage_two_trains_the_classifier(finished: Finished) -> None:
+    torch.manual_seed(CONFIG.seed)
+    fresh = ClassSR(CONFIG.model.specs()).classifier.state_dict()
+
+    trained = load_classsr(finished.experiment.run / "classifier" / "last.safetensors").classifier
+
+    assert not any(torch.equal(value, fresh[name]) for name, value in trained.state_dict().items())
+
+
+def test_stage_three_trains_everything(finished: Finished) -> None:
+    run = finished.experiment.run
+    before = load_classsr(run / "classifier" / BEST).state_dict()
+
+    after = load_classsr(run / "joint" / "last.safetensors").state_dict()
+
+    assert not [name for name, value in after.items() if torch.equal(value, before[name])]
+
+
+def test_stage_three_begins_where_stage_two_ended(copy: Experiment) -> None:
+    shutil.rmtree(copy.run / "joint")
+    standstill = CONFIG.joint.model_copy(
+        update={"learning_rate": 1e-9, "final_learning_rate": 1e-9}
+    )
+
+    stages.train_joint(replace(copy, config=CONFIG.model_copy(update={"joint": standstill})))
+
+    before = load_classsr(copy.run / "classifier" / BEST).state_dict()
+    after = load_classsr(copy.run / "joint" / BEST).state_dict()
+    for name, value in after.items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["reference", "branch-1", "classifier", "joint"])
+def test_an_interrupted_stage_ends_as_if_it_had_not_been(
+    copy: Experiment, finished: Finished, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(copy.run / stage)
+
+    def interrupted(
+        pairs: Pairs, patches: Patches, *, count: int, seed: int, iteration: int
+    ) -> tuple[Any, Any]:
+        if iteration == 3:
+            raise KeyboardInterrupt
+        return batch(pairs, patches, count=count, seed=seed, iteration=iteration)
+
+    monkeypatch.setattr(stages, "batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        STAGES[stage](copy)
+    monkeypatch.undo()
+    torch.manual_seed(999)  # the state of torch's generator does not matter
+
+    STAGES[stage](copy)
+
+    for name in ("best.safetensors", "last.safetensors"):
+        found = load_file(copy.run / stage / name)
+        expected = load_file(finished.experiment.run / stage / name)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_validation_of_stages_two_and_three_reports_the_share_of_every_level(
+    finished: Finished,
+) -> None:
+    for stage in ("classifier", "joint"):
+        lines = [line for line in metrics(finished.experiment.run / stage) if "psnr" in line]
+
+        assert len(lines) == 3
+        for line in lines:
+            assert sum(line[f"share_{level}"] for level in range(3)) == pytest.approx(1)
+
+
+def test_the_reported_psnr_is_that_of_the_checkpoint(finished: Finished) -> None:
+    experiment = finished.experiment
+    model = load_classsr(experiment.run / "joint" / "last.safetensors")
+    (validated,) = finished.reads.validation["joint"]
+    lr, hr = (to_tensor(p, CPU) for p in read_patches(experiment.pairs, validated))
+    with torch.no_grad():
+        error = model(lr)[0].clamp(0, 1) - hr
+
+    expected = -10 * float(error[:, :, 4:-4, 4:-4].square().mean().log10())
+
+    assert metrics(experiment.run / "joint")[-1]["psnr"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_level_that_gets_almost_nothing_is_reported(
+    copy: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(copy.run / "joint")
+    collapsed = load_classsr(copy.run / "classifier" / BEST)
+    with torch.no_grad():
+        collapsed.classifier.head.bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))
+    save_classsr(collapsed, copy.run / "classifier" / BEST)
+
+    with caplog.at_level(logging.WARNING, "classsr"):
+        stages.train_joint(copy)
+
+    assert {record.getMessage() for record in caplog.records} == {
+        "level 1 gets only 0.0 % of the patches",
+        "level 2 gets only 0.0 % of the patches",
+    }
+
+
+def test_the_losses_are_added_with_their_weights() -> None:
+    hr, sr = torch.rand(5, 3, 8, 8), torch.rand(5, 3, 8, 8)
+    probabilities = torch.rand(5, 3).softmax(dim=1)
+
+    losses = classsr_losses((sr, probabilities), hr, LossWeights())
+
+    parts = ((sr - hr).abs().mean(), class_loss(probabilities), average_loss(probabilities))
+    expected = 2000 * parts[0] + 1 * parts[1] + 6 * parts[2]
+    torch.testing.assert_close(losses["loss"], expected)
+    torch.testing.assert_close((losses["l1"], losses["class_loss"], losses["average_loss"]), parts)
+
+
+# --- What cannot start ---
+
+
+def test_pairs_of_another_scale_are_refused(pairs: Pairs, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="pairs at scale 4 but these are at 2"):
+        Experiment(CONFIG, replace(pairs, scale=2), tmp_path)
+
+
+def test_holding_out_every_picture_is_refused(pairs: Pairs, tmp_path: Path) -> None:
+    greedy = CONFIG.data.model_copy(update={"validation_pictures": 6})
+    experiment = Experiment(CONFIG.model_copy(update={"data": greedy}), pairs, tmp_path)
+
+    with pytest.raises(TrainingError, match="more than 6 pictures but got 6"):
+        stages.train_reference(experiment)
+
+
+def test_pictures_too_small_for_a_patch_are_refused(tmp_path: Path) -> None:
+    hr = write_landscapes(tmp_path / "hr", 4, 100, 100)
+    small = pack(hr, tmp_path / "packed", scale=4)
+
+    with pytest.raises(TrainingError, match="train and validate on but got 0 and 0"):
+        stages.train_reference(Experiment(CONFIG, small, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("level", [-1, 3])
+def test_a_level_that_does_not_exist_is_refused(copy: Experiment, level: int) -> None:
+    with pytest.raises(TrainingError, match=f"from 0 to 2 but got {level}"):
+        stages.train_branch(copy, level)
+
+
+@pytest.mark.parametrize(
+    ("stage", "needs", "error"),
+    [
+        ("rank", "reference", ModelError),
+        ("branch-1", "ranking.npz", InputError),
+        ("classifier", "branch-2", ModelError),
+        ("joint", "classifier", ModelError),
+    ],
+)
+def test_a_stage_without_what_it_needs_names_it(
+    copy: Experiment, stage: str, needs: str, error: type[Exception]
+) -> None:
+    (copy.run / needs).rename(copy.run / "elsewhere")
+
+    with pytest.raises(error, match=needs):
+        STAGES[stage](copy)
