@@ -8,6 +8,7 @@ import logging
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -251,14 +252,16 @@ def test_the_version_is_printed(run: CommandLine) -> None:
 
 
 @pytest.mark.timing
-def test_the_version_is_printed_within_a_fifth_of_a_second() -> None:
+def test_the_version_costs_less_than_a_fifth_of_a_second() -> None:
     seconds = []
-    for _ in range(8):
-        started = time.perf_counter()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-m", "classsr", "--version"], check=True, capture_output=True
         )
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Of the processor: by the clock the same on an idle machine, and steadier on a busy one.
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
     assert min(seconds) < 0.2
 
@@ -485,7 +488,16 @@ def test_the_others_in_a_list_are_done_and_the_first_failure_gives_the_code(
     assert run.files() >= {"first_x4.png", "last_x4.png"}
 
 
-@pytest.mark.xfail(reason="cli.py: a route that does not exist is told once per input")
+def test_no_result_is_written_over_another_input(run: CommandLine) -> None:
+    run.add("a.png", noise(3, 4))
+    pixels = run.add("a_x4.png", noise(5, 6))
+
+    ended = run("upscale", "a.png", "a_x4.png", "--overwrite")
+
+    assert ended.code == USAGE
+    np.testing.assert_array_equal(pixels_of(run.folder / "a_x4.png"), pixels)
+
+
 def test_a_wrong_option_is_told_once_for_many_inputs(run: CommandLine) -> None:
     run.add("a.png", noise(3, 4))
     run.add("b.png", noise(3, 4))
@@ -610,10 +622,6 @@ def test_ctrl_c_ends_within_a_second_and_leaves_nothing(start: Callable[[], Runn
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="image.py: a callback of pyvips swallows KeyboardInterrupt; the run goes on, exit code 0",
-    strict=False,  # where the signal happens to come between two callbacks, all is well
-)
 def test_ctrl_c_while_writing_leaves_nothing(start: Callable[[], Running]) -> None:
     running = start()
     running.wait_for_writing()

@@ -171,7 +171,6 @@ def test_a_missing_or_unknown_field_is_named(
     assert str(folder) in str(caught.value)
 
 
-@pytest.mark.xfail(reason="model.py: these two messages say what is wrong but not what to do")
 @pytest.mark.parametrize("content", ["{", '{"format": 1}'])
 def test_a_damaged_config_is_answered_with_the_remedy(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content, encoding="utf-8")

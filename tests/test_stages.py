@@ -36,7 +36,7 @@ from pictures import write_landscapes
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Sums in one order, so that equal work gives equal bits."""
     threads = torch.get_num_threads()

@@ -260,9 +260,6 @@ def test_a_grey_array_is_a_grey_picture(dtype: type[np.unsignedinteger[Any]]) ->
     np.testing.assert_array_equal(result.image, expected, strict=True)
 
 
-@pytest.mark.xfail(
-    reason="upscaler.py: a picture that says is_grey comes back with three unequal channels"
-)
 def test_a_grey_picture_stays_without_colour() -> None:
     def tinting(batch: Floats, level: int) -> Floats:
         return repeat(batch) * np.array([0.9, 1.0, 0.8], np.float32)[:, None, None]
@@ -481,7 +478,6 @@ def test_the_result_does_not_depend_on_the_size_of_batches(
     np.testing.assert_array_equal(result.levels, expected.levels)
 
 
-@pytest.mark.xfail(reason="upscaler.py: _route asks for batches of 0 tiles", raises=ValueError)
 def test_a_tile_larger_than_a_batch_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("classsr.upscaler.BATCH_PIXELS", TILE**2 - 1)
     backend = FakeBackend(repeating)
@@ -540,7 +536,6 @@ def test_paper_tiling_gives_no_halo() -> None:
     assert backend.calls == [(0, (2 * 3, 3, 32, 32))]
 
 
-@pytest.mark.xfail(reason="upscaler.py: any unknown tiling is taken for halo")
 def test_an_unknown_tiling_is_refused() -> None:
     with pytest.raises(UsageError, match=r"halo.*paper"):
         upscaler_on(FakeBackend(), tiling="hexagons")  # type: ignore[arg-type]
@@ -688,7 +683,6 @@ def test_an_existing_file_is_replaced_when_that_is_allowed(tmp_path: Path) -> No
     assert image.read(tmp_path / "out.png").width == 16
 
 
-@pytest.mark.xfail(reason="upscaler.py: the map replaces the result, or fails after it is written")
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_one_file_cannot_be_both_result_and_routing_map(tmp_path: Path, overwrite: bool) -> None:
     with pytest.raises(UsageError, match=r"out\.png"):
@@ -717,11 +711,7 @@ def test_the_function_gives_what_the_class_gives() -> None:
         ({"backend": "no-such-backend"}, UsageError),
         ({"route": "sideways"}, UsageError),
         ({"backend": "onnx", "precision": "bf16"}, BackendError),
-        pytest.param(
-            {"precision": "f64"},
-            UsageError,
-            marks=pytest.mark.xfail(reason="backends: any unknown precision is taken for auto"),
-        ),
+        ({"precision": "f64"}, UsageError),
     ],
 )
 def test_what_cannot_be_meant_is_refused(options: dict[str, Any], error: type[Exception]) -> None:

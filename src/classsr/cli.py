@@ -120,6 +120,7 @@ def upscale(
 ) -> None:
     """Enlarge pictures four times."""
     from classsr.model import DEFAULT_MODEL
+    from classsr.routing import forced_level
     from classsr.upscaler import Upscaler
 
     if routing_map is not None and len(inputs) > 1:
@@ -132,6 +133,7 @@ def upscale(
         threads=threads,
         tiling=tiling.value,
     )
+    forced_level(route, len(upscaler.model.config.levels))  # told once, not once per input
     failure = 0
     for source, target in zip(inputs, outputs, strict=True):
         try:
@@ -174,10 +176,10 @@ def _upscale_one(
 
 
 def output_paths(inputs: list[Path], output: Path | None) -> list[Path]:
-    """Name the result of every input: NAME_x4.SUFFIX beside it, in the folder `output`, or `output` itself.
+    """Name the result of every input: NAME_x4.png beside it or in the folder `output`, or `output` itself.
 
     Raises:
-        UsageError: several inputs would be written to one file.
+        UsageError: several inputs would be written to one file, or one over another input.
 
     """
     if output is None:
@@ -195,6 +197,10 @@ def output_paths(inputs: list[Path], output: Path | None) -> list[Path]:
             first = inputs[outputs.index(target)]
             raise UsageError(
                 f"{first} and {inputs[index]} would both be written to {target}; enlarge one alone with -o."
+            )
+        if target in inputs and target != inputs[index]:
+            raise UsageError(
+                f"The result of {inputs[index]} would be written over the input {target}; leave one of them out."
             )
     return outputs
 
@@ -427,10 +433,15 @@ def main() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        app()
-    except KeyboardInterrupt:
+        sys.exit(app(standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):
         say("classsr: interrupted")
         sys.exit(INTERRUPTED)
+    except typer.TyperException as exc:  # an option or an argument that does not exist or fit
+        message = exc.format_message().replace("Value error, ", "").rstrip(".")
+        if message:  # without arguments the help has been printed instead
+            say(f"classsr: {message}; see `classsr --help`.")
+        sys.exit(UsageError.exit_code)
     except ClassSRError as exc:
         if "--debug" in sys.argv:
             raise

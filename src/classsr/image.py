@@ -8,7 +8,9 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,9 +228,10 @@ def write(picture: Picture, path: Path, *, overwrite: bool = False) -> None:
             "%s: %s holds 8 bits, so the 16 of the picture are rounded", path, file_format.name
         )
     try:
-        with _temporary_beside(path) as temporary:
-            _encode(picture, temporary, file_format)
-            _publish(temporary, path, overwrite=overwrite)
+        with _interrupts_held() as interrupted, _temporary_beside(path) as temporary:
+            _encode(picture, temporary, file_format, interrupted)
+            if not interrupted():
+                _publish(temporary, path, overwrite=overwrite)
     except FileExistsError as exc:
         raise OutputError(
             f"{path} has appeared meanwhile; choose another name or allow it with --overwrite."
@@ -372,6 +375,28 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
+def _interrupts_held() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back until the end, and tell whether it came.
+
+    Raised where libvips happens to call back into Python, KeyboardInterrupt would be printed and forgotten.
+    """
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # others are not interrupted
+        yield came.is_set
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: came.set())
+    try:
+        yield came.is_set
+    except pyvips.Error:
+        if not came.is_set():
+            raise
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if came.is_set():
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """Create an empty hidden file beside `path`, and see to it that it is gone in the end."""
     # Not made from the name of `path`, which may already be as long as a file system allows.
@@ -383,14 +408,18 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _encode(picture: Picture, path: Path, file_format: Format) -> None:
-    """Write a picture over `path`, down to the disk."""
+def _encode(
+    picture: Picture, path: Path, file_format: Format, interrupted: Callable[[], bool]
+) -> None:
+    """Write a picture over `path`, down to the disk; give up at the next strip when interrupted."""
     options = dict(file_format.save_options)
     if file_format is TIFF:
         alpha_bytes = 0 if picture.alpha is None else picture.alpha.nbytes
         options["bigtiff"] = picture.rgb.nbytes + alpha_bytes > CLASSIC_TIFF_BYTES
     target = pyvips.Target.new_to_file(os.fsencode(path))
     stored = _to_stored(picture, file_format)
+    stored.set_progress(True)
+    stored.signal_connect("eval", lambda image, _: interrupted() and image.set_kill(True))
     pyvips.Operation.call(f"{file_format.codec}save_target", stored, target, **options)
     with path.open("rb+") as file:
         os.fsync(file.fileno())

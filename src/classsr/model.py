@@ -109,7 +109,7 @@ def open_model(folder: Path) -> Model:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise ModelError(
-            f"{folder} is no released model: its config.json cannot be read ({exc})."
+            f"{folder} is no released model: its config.json cannot be read ({exc}); copy or export the model again."
         ) from exc
     config = _parse(content, folder)
     for file, expected in config.sha256.items():
@@ -133,7 +133,9 @@ def _parse(content: Any, folder: Path) -> ModelConfig:  # noqa: ANN401 - any JSO
         fields["classifier"] = ClassifierInfo(**fields["classifier"])
         return ModelConfig(**fields)
     except (KeyError, TypeError) as exc:
-        raise ModelError(f"The config.json of {folder} is incomplete ({exc}).") from exc
+        raise ModelError(
+            f"The config.json of {folder} is wrong ({exc}); copy or export the model again."
+        ) from exc
 
 
 def write_config(config: ModelConfig, folder: Path) -> None:

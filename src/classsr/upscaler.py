@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classsr.backends import BACKENDS, Network, open_backend
-from classsr.errors import BackendError, InputError
+from classsr.errors import BackendError, InputError, UsageError
 from classsr.image import Picture, check_output, read, write
 from classsr.model import DEFAULT_MODEL, Model, find_model
 from classsr.report import Report, Seconds, peak_mib
@@ -74,6 +74,10 @@ class Upscaler:
         threads: int | None = None,
         tiling: Tiling = "halo",
     ) -> None:
+        if tiling not in get_args(Tiling):
+            raise UsageError(
+                f"Expected a tiling among {', '.join(get_args(Tiling))} but got {tiling!r}."
+            )
         self.model: Model = find_model(model)
         self.tiling: Tiling = tiling
         self._backend = open_backend(backend, precision=precision, threads=threads)
@@ -133,6 +137,10 @@ class Upscaler:
 
         """
         started = time.perf_counter()
+        if routing_map is not None and routing_map.resolve() == output.resolve():
+            raise UsageError(
+                f"{output} cannot be both the result and the routing map; name two files."
+            )
         picture = read(source)
         scale = self.model.config.scale
         for path, has_alpha in ((output, picture.alpha is not None), (routing_map, False)):
@@ -160,7 +168,7 @@ class Upscaler:
         levels = self._route(picture.rgb, grid, forced)
         route_done = time.perf_counter()
 
-        rgb, pixels = self._run(picture.rgb, grid, levels, progress)
+        rgb, pixels = self._run(picture, grid, levels, progress)
         alpha: NDArray[Any] | None = picture.alpha
         if alpha is not None:
             alpha = resize(alpha, self.model.config.scale)
@@ -193,16 +201,16 @@ class Upscaler:
         padded = pad_edges(rgb, halo=0, least=grid.tile)
         whole = TileGrid(padded.shape[0], padded.shape[1], tile=grid.tile, step=grid.step)
         levels = np.empty(len(grid), np.int64)
-        for indices in batches(np.arange(len(grid)), BATCH_PIXELS // grid.tile**2):
+        for indices in batches(np.arange(len(grid)), max(BATCH_PIXELS // grid.tile**2, 1)):
             tiles = _to_network(split(padded, whole, indices, halo=0))
             levels[indices] = likeliest(self._classifier(tiles))
         return levels
 
     def _run(
-        self, rgb: NDArray[Any], grid: TileGrid, levels: NDArray[np.int64], progress: Progress
+        self, picture: Picture, grid: TileGrid, levels: NDArray[np.int64], progress: Progress
     ) -> tuple[NDArray[Any], list[int]]:
         """Run every level in batches; return the enlarged picture and the LR pixels computed per level."""
-        config = self.model.config
+        config, rgb = self.model.config, picture.rgb
         halo = 0 if self.tiling == "paper" else config.halo
         padded = pad_edges(rgb, halo=halo)
         window = (grid.window[0] + 2 * halo) * (grid.window[1] + 2 * halo)
@@ -223,6 +231,8 @@ class Upscaler:
                     raise BackendError(
                         f"The branch of level {k} gave values that are no numbers; use --precision f32."
                     )
+                if picture.is_grey:  # a network may tint what it is given as grey
+                    sr = np.broadcast_to(sr.mean(axis=1, keepdims=True), sr.shape)
                 sink.add(sr, indices)
                 done += len(indices) * window * level.macs_per_pixel
                 progress(done / work)

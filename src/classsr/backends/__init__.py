@@ -1,7 +1,7 @@
 """The runtimes that can run a released model; each is imported by its own module, and only when asked for."""
 
 from importlib import import_module
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from classsr.backends.base import Backend, Network, Precision
 from classsr.errors import BackendError, UsageError
@@ -33,6 +33,8 @@ def open_backend(
     """
     if name not in BACKENDS:
         raise UsageError(f"Expected a backend among {', '.join(BACKENDS)} but got {name!r}.")
+    if precision not in ("auto", *get_args(Precision)):
+        raise UsageError(f"Expected a precision among auto, f32, bf16 but got {precision!r}.")
     module, cls, install = BACKENDS[name]
     try:
         backend = getattr(import_module(module), cls)

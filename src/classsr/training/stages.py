@@ -32,6 +32,7 @@ from classsr.training.loop import Task, to_tensor, train
 from classsr.training.losses import average_loss, class_loss
 
 BEST = "best.safetensors"
+LAST = "last.safetensors"
 CHUNK = 64  # patches enlarged at once outside training
 SCARCE = 0.05  # a level that gets less than this share is reported
 
@@ -169,8 +170,12 @@ def train_classifier(experiment: Experiment) -> Path:
 
 
 def train_joint(experiment: Experiment) -> Path:
-    """Stage 3: train the branches and the Class-Module together."""
-    model = load_classsr(experiment.run / "classifier" / BEST)
+    """Stage 3: train the branches and the Class-Module together.
+
+    It goes on from the end of stage 2, not from its best PSNR: early in that stage most patches go to the hardest
+    branch, which is good for PSNR and for nothing else.
+    """
+    model = load_classsr(experiment.run / "classifier" / LAST)
     task = _classsr_task(experiment, model, count=experiment.config.joint.batch)
     folder = experiment.run / "joint"
     return train(task, experiment.config.joint, folder=folder, device=experiment.device)
