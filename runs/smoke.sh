@@ -67,7 +67,7 @@ classsr train classifier "$config" --pairs "$work/pairs" --run "$work/run"
 # Stage 3: train everything together.
 classsr train joint "$config" --pairs "$work/pairs" --run "$work/run"
 
-# Turn the last checkpoint into a released model.
+# Turn the best checkpoint of stage 3 into a released model.
 classsr export "$work/run/joint/best.safetensors" "$work/model" --name smoke
 
 # Enlarge the first picture with it.

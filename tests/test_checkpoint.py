@@ -120,6 +120,31 @@ def test_anothers_safetensors_file_is_refused(
         load(tmp_path / "a.safetensors")
 
 
+def test_weights_that_do_not_fit_their_sizes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "branch.safetensors"
+    save_branch(build_branch(SPEC), BranchSpec("fsrcnn", 5, 4), path)
+
+    with pytest.raises(ModelError):
+        load_branch(path)
+
+
+def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
+    branch = build_branch(SPEC)
+
+    for name in "abcdefgh":
+        save_branch(branch, SPEC, tmp_path / name)
+
+    assert len({(tmp_path / name).read_bytes() for name in "abcdefgh"}) == 1
+
+
+def test_a_checkpoint_without_sizes_is_refused(tmp_path: Path) -> None:
+    content = {"classsr": '{"kind": "branch"}'}
+    save_file({"weight": torch.zeros(3)}, tmp_path / "a.safetensors", content)
+
+    with pytest.raises(ModelError):
+        load_branch(tmp_path / "a.safetensors")
+
+
 # --- Complete or not at all ---
 
 

@@ -63,6 +63,12 @@ def test_transposed_convolutions_agree_with_torch(
     assert count_macs(module, height, width) == torch_macs(module, height, width)
 
 
+def test_grouped_transposed_convolutions_agree_with_torch() -> None:
+    module = nn.ConvTranspose2d(3, 6, 9, 4, groups=3)
+
+    assert count_macs(module, 7, 5) == torch_macs(module, 7, 5)
+
+
 def test_the_classifier_agrees_with_torch() -> None:
     assert count_macs(Classifier(3), 32, 40) == torch_macs(Classifier(3), 32, 40)
 

@@ -177,6 +177,15 @@ def spoiling_gradient(module: nn.Module, x: Tensor, target: Tensor) -> dict[str,
     return {"loss": (l1(module, x, target)["loss"] * 0).sqrt()}
 
 
+def test_spoilt_weights_are_never_saved(tmp_path: Path) -> None:
+    every = SCHEDULE.model_copy(update={"validate_every": 1})
+
+    with pytest.raises(TrainingError):
+        train(toy(loss=spoiling_gradient), every, folder=tmp_path)
+
+    assert not (tmp_path / "state.pt").exists()
+
+
 @pytest.mark.parametrize(
     "change",
     [{"iterations": 13}, {"batch": 5}, {"learning_rate": 2e-2}, {"final_learning_rate": 1e-6}],
@@ -188,6 +197,21 @@ def test_a_run_of_another_schedule_is_refused(tmp_path: Path, change: dict[str, 
 
     with pytest.raises(TrainingError, match="another schedule"):
         train(toy(), SCHEDULE.model_copy(update=change), folder=tmp_path)
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"half of it")
+
+    with pytest.raises(TrainingError, match=r"state\.pt is damaged"):
+        train(toy(), SCHEDULE, folder=tmp_path)
+
+
+def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    train(toy(), SCHEDULE, folder=tmp_path)
+    other = replace(toy(), module=nn.Conv2d(3, 3, 3, padding=1))
+
+    with pytest.raises(TrainingError, match="another network"):
+        train(other, SCHEDULE, folder=tmp_path)
 
 
 def test_a_state_that_could_not_be_written_leaves_the_old_one(

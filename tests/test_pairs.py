@@ -164,3 +164,25 @@ def test_an_interrupted_packing_leaves_nothing_to_open(hr_folder: Path, tmp_path
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no"):
         pack(tmp_path, tmp_path / "packed", scale=4)
+
+
+def test_pictures_without_one_lr_pixel_are_refused(tmp_path: Path) -> None:
+    write_landscapes(tmp_path / "hr", 2, 3, 3)
+
+    with pytest.raises(InputError, match="smaller than 4x4"):
+        pack(tmp_path / "hr", tmp_path / "packed", scale=4)
+
+
+@pytest.mark.parametrize("file", ["pairs.json", "lr.bin", "hr.bin"])
+@pytest.mark.parametrize("left", [None, 0, 300])
+def test_a_damaged_folder_is_refused(
+    hr_folder: Path, tmp_path: Path, file: str, left: int | None
+) -> None:
+    pack(hr_folder, tmp_path, scale=4)
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).unlink()
+    if left is not None:
+        (tmp_path / file).write_bytes(content[:left])
+
+    with pytest.raises(InputError, match="classsr data pack"):
+        open_pairs(tmp_path).lr(14)

@@ -203,6 +203,18 @@ def test_a_missing_ranking_names_the_command_that_makes_it(pairs: Pairs, tmp_pat
         load_ranking(tmp_path / "ranking.npz", pairs)
 
 
+@pytest.mark.parametrize("left", [0, 10, 200])
+def test_a_damaged_ranking_is_refused(
+    pairs: Pairs, patches: Patches, tmp_path: Path, left: int
+) -> None:
+    path = tmp_path / "ranking.npz"
+    save_ranking(ranked(pairs, patches), path)
+    path.write_bytes(path.read_bytes()[:left])
+
+    with pytest.raises(InputError, match="classsr train rank"):
+        load_ranking(path, pairs)
+
+
 def test_saving_leaves_one_file(pairs: Pairs, patches: Patches, tmp_path: Path) -> None:
     for _ in range(2):
         save_ranking(ranked(pairs, patches), tmp_path / "ranking.npz")

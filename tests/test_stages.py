@@ -30,7 +30,7 @@ from classsr.training import stages
 from classsr.training.config import Config, LossWeights
 from classsr.training.loop import to_tensor
 from classsr.training.losses import average_loss, class_loss
-from classsr.training.stages import BEST, Experiment, classsr_losses
+from classsr.training.stages import BEST, LAST, Experiment, classsr_losses
 from pictures import write_landscapes
 
 CPU = torch.device("cpu")
@@ -279,11 +279,11 @@ def test_the_reference_learns(finished: Finished) -> None:
     assert scores[-1] > scores[0] + 0.3  # dB
 
 
-@pytest.mark.parametrize("name", ["best", "last"])
+@pytest.mark.parametrize("name", [BEST, LAST])
 def test_stage_two_leaves_the_branches_untouched(finished: Finished, name: str) -> None:
     run = finished.experiment.run
 
-    model = load_classsr(run / "classifier" / f"{name}.safetensors")
+    model = load_classsr(run / "classifier" / name)
 
     for level, branch in enumerate(model.branches):
         assert_same(branch, load_branch(run / f"branch-{level}" / BEST)[0])
@@ -293,21 +293,22 @@ def test_stage_two_trains_the_classifier(finished: Finished) -> None:
     torch.manual_seed(CONFIG.seed)
     fresh = ClassSR(CONFIG.model.specs()).classifier.state_dict()
 
-    trained = load_classsr(finished.experiment.run / "classifier" / "last.safetensors").classifier
+    trained = load_classsr(finished.experiment.run / "classifier" / LAST).classifier
 
     assert not any(torch.equal(value, fresh[name]) for name, value in trained.state_dict().items())
 
 
 def test_stage_three_trains_everything(finished: Finished) -> None:
     run = finished.experiment.run
-    before = load_classsr(run / "classifier" / BEST).state_dict()
+    before = load_classsr(run / "classifier" / LAST).state_dict()
 
-    after = load_classsr(run / "joint" / "last.safetensors").state_dict()
+    after = load_classsr(run / "joint" / LAST).state_dict()
 
     assert not [name for name, value in after.items() if torch.equal(value, before[name])]
 
 
 def test_stage_three_begins_where_stage_two_ended(copy: Experiment) -> None:
+    (copy.run / "classifier" / BEST).unlink()  # early in stage 2, and of no matter here
     shutil.rmtree(copy.run / "joint")
     standstill = CONFIG.joint.model_copy(
         update={"learning_rate": 1e-9, "final_learning_rate": 1e-9}
@@ -315,8 +316,8 @@ def test_stage_three_begins_where_stage_two_ended(copy: Experiment) -> None:
 
     stages.train_joint(replace(copy, config=CONFIG.model_copy(update={"joint": standstill})))
 
-    before = load_classsr(copy.run / "classifier" / BEST).state_dict()
-    after = load_classsr(copy.run / "joint" / BEST).state_dict()
+    before = load_classsr(copy.run / "classifier" / LAST).state_dict()
+    after = load_classsr(copy.run / "joint" / LAST).state_dict()
     for name, value in after.items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
 
@@ -342,7 +343,7 @@ def test_an_interrupted_stage_ends_as_if_it_had_not_been(
 
     STAGES[stage](copy)
 
-    for name in ("best.safetensors", "last.safetensors"):
+    for name in (BEST, LAST):
         found = load_file(copy.run / stage / name)
         expected = load_file(finished.experiment.run / stage / name)
         assert found.keys() == expected.keys()
@@ -362,7 +363,7 @@ def test_validation_of_stages_two_and_three_reports_the_share_of_every_level(
 
 def test_the_reported_psnr_is_that_of_the_checkpoint(finished: Finished) -> None:
     experiment = finished.experiment
-    model = load_classsr(experiment.run / "joint" / "last.safetensors")
+    model = load_classsr(experiment.run / "joint" / LAST)
     (validated,) = finished.reads.validation["joint"]
     lr, hr = (to_tensor(p, CPU) for p in read_patches(experiment.pairs, validated))
     with torch.no_grad():
@@ -377,10 +378,10 @@ def test_a_level_that_gets_almost_nothing_is_reported(
     copy: Experiment, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.rmtree(copy.run / "joint")
-    collapsed = load_classsr(copy.run / "classifier" / BEST)
+    collapsed = load_classsr(copy.run / "classifier" / LAST)
     with torch.no_grad():
         collapsed.classifier.head.bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))
-    save_classsr(collapsed, copy.run / "classifier" / BEST)
+    save_classsr(collapsed, copy.run / "classifier" / LAST)
 
     with caplog.at_level(logging.WARNING, "classsr"):
         stages.train_joint(copy)

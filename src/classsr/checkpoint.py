@@ -16,10 +16,12 @@ from classsr.networks import BranchSpec, ClassSR, build_branch
 
 BRANCH = "branch"
 CLASSSR = "classsr"
+META = "classsr"  # key of the file's metadata
 
 
 def _write(module: nn.Module, path: Path, kind: str, specs: Sequence[BranchSpec]) -> None:
-    meta = {"kind": kind, "branches": json.dumps([asdict(spec) for spec in specs])}
+    content = {"kind": kind, "branches": [asdict(spec) for spec in specs]}
+    meta = {META: json.dumps(content)}  # one key: equal weights give equal bytes
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()
     }
@@ -46,15 +48,24 @@ def _read(path: Path, kind: str) -> tuple[list[BranchSpec], dict[str, torch.Tens
         raise ModelError(f"There is no checkpoint at {path}.")
     try:
         with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            if meta.get("kind") != kind:
+            content = json.loads((file.metadata() or {}).get(META, "{}"))
+            if content.get("kind") != kind:
                 raise ModelError(
-                    f"Expected a {kind} checkpoint but {path} holds {meta.get('kind')!r}."
+                    f"Expected a {kind} checkpoint but {path} holds {content.get('kind')!r}."
                 )
-            specs = [BranchSpec(**spec) for spec in json.loads(meta["branches"])]
+            specs = [BranchSpec(**spec) for spec in content["branches"]]
             return specs, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as exc:
         raise ModelError(f"{path} is damaged or no safetensors file ({exc}).") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ModelError(f"{path} does not say which network it holds ({exc!r}).") from exc
+
+
+def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as exc:
+        raise ModelError(f"The weights in {path} do not fit the network that it names.") from exc
 
 
 def load_branch(path: Path) -> tuple[nn.Module, BranchSpec]:
@@ -66,7 +77,7 @@ def load_branch(path: Path) -> tuple[nn.Module, BranchSpec]:
     """
     (spec,), tensors = _read(path, BRANCH)
     module = build_branch(spec)
-    module.load_state_dict(tensors)
+    _fill(module, tensors, path)
     return module.eval(), spec
 
 
@@ -79,5 +90,5 @@ def load_classsr(path: Path) -> ClassSR:
     """
     specs, tensors = _read(path, CLASSSR)
     model = ClassSR(specs)
-    model.load_state_dict(tensors)
+    _fill(model, tensors, path)
     return model.eval()

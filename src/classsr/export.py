@@ -93,6 +93,8 @@ def _export(module: nn.Module, path: Path, tile: int) -> None:
     """Write one network as an ONNX graph with free batch, height and width, weights inside."""
     module = module.eval()
     example = torch.rand(2, 3, tile, tile + 4)
+    # It warns that torchvision, of which we use nothing, is not installed.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def _layer_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
     """Count one layer; biases, activations and additions are not counted, as is usual in the field."""
     if isinstance(layer, nn.ConvTranspose2d):
-        return inputs.numel() // inputs.shape[1] * layer.weight.numel() // layer.groups
+        return inputs.numel() // inputs.shape[1] * layer.weight.numel()
     if isinstance(layer, nn.Conv2d):
         return output.numel() // output.shape[1] * layer.weight.numel()
     if isinstance(layer, nn.Linear):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -112,10 +113,12 @@ def pack(
     with (
         (out / "lr.bin").open("wb") as lr_file,
         (out / "hr.bin").open("wb") as hr_file,
-        ProcessPoolExecutor(workers) as pool,
+        # Not forked: libvips and torch run threads, which a forked process lacks.
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
         work = partial(make_pairs, scale=scale, shrinks=shrinks)
-        for done, (path, pairs) in enumerate(zip(paths, pool.map(work, paths), strict=True)):
+        made = map(work, paths) if workers == 1 else pool.map(work, paths)
+        for done, (path, pairs) in enumerate(zip(paths, made, strict=True)):
             digest.update(path.name.encode() + path.read_bytes())
             for shrink, lr, hr in pairs:
                 lr_file.write(lr.tobytes())
@@ -123,6 +126,8 @@ def pack(
                 entries.append(Entry(path.name, shrink, lr.shape[0], lr.shape[1], offset))
                 offset += lr.shape[0] * lr.shape[1]
             progress(done + 1, len(paths))
+    if not entries:
+        raise InputError(f"Every picture in {hr_folder} is smaller than {scale}x{scale} pixels.")
     index = {
         "scale": scale,
         "checksum": digest.hexdigest(),
@@ -144,11 +149,20 @@ def open_pairs(folder: Path) -> Pairs:
         raise InputError(
             f"{folder} holds no pairs.json; make it with `classsr data pack HR_FOLDER {folder}`."
         )
-    index = json.loads(path.read_text(encoding="utf-8"))
-    return Pairs(
-        scale=index["scale"],
-        entries=tuple(Entry(**entry) for entry in index["entries"]),
-        checksum=index["checksum"],
-        lr_pixels=np.memmap(folder / "lr.bin", np.uint8, mode="r").reshape(-1, 3),
-        hr_pixels=np.memmap(folder / "hr.bin", np.uint8, mode="r").reshape(-1, 3),
-    )
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        pairs = Pairs(
+            scale=index["scale"],
+            entries=tuple(Entry(**entry) for entry in index["entries"]),
+            checksum=index["checksum"],
+            lr_pixels=np.memmap(folder / "lr.bin", np.uint8, mode="r").reshape(-1, 3),
+            hr_pixels=np.memmap(folder / "hr.bin", np.uint8, mode="r").reshape(-1, 3),
+        )
+        area = sum(entry.height * entry.width for entry in pairs.entries)
+        if (len(pairs.lr_pixels), len(pairs.hr_pixels)) != (area, area * pairs.scale**2):
+            raise ValueError("pixels are missing")
+    except (OSError, KeyError, TypeError, ValueError) as exc:
+        raise InputError(
+            f"{folder} is damaged ({exc}); make it again with `classsr data pack HR_FOLDER {folder}`."
+        ) from exc
+    return pairs

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,8 @@ def save_ranking(ranking: Ranking, path: Path) -> None:
         "size": ranking.patches.size,
         "provenance": asdict(ranking.provenance),
     }
-    with path.open("wb") as file:
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
         np.savez_compressed(
             file,
             psnr=ranking.psnr,
@@ -119,6 +121,7 @@ def save_ranking(ranking: Ranking, path: Path) -> None:
             x=ranking.patches.x,
             meta=np.array(json.dumps(meta)),
         )
+    part.replace(path)
 
 
 def load_ranking(path: Path, pairs: Pairs) -> Ranking:
@@ -130,12 +133,15 @@ def load_ranking(path: Path, pairs: Pairs) -> Ranking:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; make it with `classsr train rank`.")
-    with np.load(path) as file:
-        meta = json.loads(str(file["meta"]))
-        patches = Patches(file["picture"], file["y"], file["x"], meta["size"])
-        ranking = Ranking(
-            patches, file["psnr"], tuple(meta["borders"]), Provenance(**meta["provenance"])
-        )
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            meta = json.loads(str(file["meta"]))
+            patches = Patches(file["picture"], file["y"], file["x"], meta["size"])
+            ranking = Ranking(
+                patches, file["psnr"], tuple(meta["borders"]), Provenance(**meta["provenance"])
+            )
+    except (BadZipFile, KeyError, ValueError, EOFError) as exc:
+        raise InputError(f"{path} is damaged; run `classsr train rank` again.") from exc
     if ranking.provenance.pairs_checksum != pairs.checksum:
         raise InputError(f"{path} was made from other pairs; run `classsr train rank` again.")
     return ranking

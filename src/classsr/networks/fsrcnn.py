@@ -64,6 +64,7 @@ class SubpixelDeconvolution(nn.ConvTranspose2d):
         """Return the same function built of plain layers."""
         weight, bias = self.subpixel()
         conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], padding=self.reach)
+        conv = conv.to(weight)  # its device and type
         conv.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
         return nn.Sequential(conv, nn.PixelShuffle(self.scale))
 

@@ -7,6 +7,7 @@ from which an interrupted stage goes on. All are written under another name firs
 import json
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ def train(task: Task, schedule: Schedule, *, folder: Path, device: str = "cpu") 
                 pace = (time.perf_counter() - clock) / (done - started)
                 _log(metrics, schedule, done, losses, pace)
             if done % schedule.validate_every == 0 or done == schedule.iterations:
+                if not all(bool(p.isfinite().all()) for p in parameters):
+                    raise TrainingError(
+                        f"The weights were spoilt before iteration {done}; the last good state is kept. "
+                        "Lower learning_rate or set precision to 32-true."
+                    )
                 wrapped.eval()
                 with torch.no_grad():
                     scores = task.validate(wrapped)
@@ -150,12 +156,20 @@ class _State:
         """Restore what the folder holds and return the number of iterations done."""
         if not self.path.exists():
             return 0
-        saved = torch.load(self.path, weights_only=True)
+        try:
+            saved = torch.load(self.path, weights_only=True)
+        except (KeyError, RuntimeError, pickle.UnpicklingError) as exc:
+            raise TrainingError(f"{self.path} is damaged; delete it to begin again.") from exc
         if saved["schedule"] != self.schedule:
             raise TrainingError(
                 f"{self.path} belongs to a run with another schedule; use another --run folder or delete it."
             )
-        self.module.load_state_dict(saved["module"])
+        try:
+            self.module.load_state_dict(saved["module"])
+        except RuntimeError as exc:
+            raise TrainingError(
+                f"{self.path} belongs to a run with another network; use another --run folder or delete it."
+            ) from exc
         self.optimizer.load_state_dict(saved["optimizer"])
         self.best = saved["best"]
         return int(saved["iteration"])

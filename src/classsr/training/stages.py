@@ -193,7 +193,7 @@ def _branch_task(
     if not len(patches) or not len(validation):
         raise TrainingError(
             f"Expected patches to train and validate on but got {len(patches)} and {len(validation)}; "
-            "add pictures or lower validation_pictures."
+            "change validation_pictures or add pictures."
         )
     module = build_branch(spec)
     pairs = experiment.pairs
