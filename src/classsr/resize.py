@@ -1,9 +1,9 @@
 """Bicubic resizing as MATLAB's `imresize` does it: the definition of LR in this field.
 
 Keys' cubic with a = -0.5, widened by 1 / scale when shrinking (antialiasing), the vertical pass before the
-horizontal one. Beyond the border the picture's edge is repeated, which gives the LR pictures in circulation of Set5, Set14
-and BSD100 bit for bit (newer versions of `imresize` mirror instead: the two differ within 2 LR pixels of the border).
-Knows nothing of files, tiles or networks.
+horizontal one. Beyond the border the picture's edge is repeated, which gives the LR pictures in circulation of
+Set5, Set14 and BSD100 bit for bit (newer versions of `imresize` mirror instead: the two differ within 2 LR pixels
+of the border). Knows nothing of files, tiles or networks.
 """
 
 import math

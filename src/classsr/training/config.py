@@ -21,7 +21,7 @@ class BranchConfig(_Section):
     """A branch: which network and how wide."""
 
     network: str
-    width: Positive
+    width: Annotated[int, Field(ge=4)]
 
     def spec(self, scale: int) -> BranchSpec:
         """Return the sizes that build the branch."""
