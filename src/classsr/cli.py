@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import classsr
+from classsr import __version__
 from classsr.errors import ClassSRError, UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def say(text: str) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"classsr {classsr.__version__}\n")
+        sys.stdout.write(f"classsr {__version__}\n")
         raise typer.Exit
 
 
@@ -329,18 +329,12 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all
 
 def _experiment(config: Path, pairs: Path, run: Path, threads: int | None) -> "Experiment":
     try:
-        import torch
-
-        from classsr.data.pairs import open_pairs
-        from classsr.training.config import load_config
-        from classsr.training.stages import Experiment
+        from classsr.training.stages import open_experiment
     except ImportError as exc:
         raise UsageError(
             f"Training needs more packages ({exc}); run: pip install 'classsr[train]'"
         ) from exc
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return Experiment(load_config(config), open_pairs(pairs), run)
+    return open_experiment(config, pairs, run, threads=threads)
 
 
 @train_app.command("reference")

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classsr.checkpoint import load_branch, load_classsr, save_branch, save_classsr
-from classsr.data.pairs import RGB8, Pairs
+from classsr.data.pairs import RGB8, Pairs, open_pairs
 from classsr.data.patches import Patches, batch, find_patches, read_patches
 from classsr.data.ranking import Ranking, load_ranking, rank, save_ranking
 from classsr.errors import TrainingError
 from classsr.model import sha256
 from classsr.networks import BranchSpec, ClassSR, build_branch
-from classsr.training.config import Config, LossWeights
+from classsr.training.config import Config, LossWeights, load_config
 from classsr.training.loop import Task, to_tensor, train
 from classsr.training.losses import average_loss, class_loss
 
@@ -78,6 +78,22 @@ class Experiment:
     def ranking(self) -> Ranking:
         """Load the ranking of the training and validation patches."""
         return load_ranking(self.run / "ranking.npz", self.pairs)
+
+
+def open_experiment(
+    config: Path, pairs: Path, run: Path, *, threads: int | None = None
+) -> Experiment:
+    """Read a config and open its pairs; `threads` limits what PyTorch uses, all by default.
+
+    Raises:
+        UsageError: the config is wrong.
+        InputError: the pairs are missing or damaged.
+        TrainingError: config and pairs do not fit.
+
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Experiment(load_config(config), open_pairs(pairs), run)
 
 
 def train_reference(experiment: Experiment) -> Path:
