@@ -3,14 +3,14 @@
 #
 #   runs/fsrcnn-x4.sh HR_FOLDER [WORK]
 #
-# HR_FOLDER holds the training pictures; WORK, by default work/fsrcnn-x4, gets everything that is made. Needs the packages of
+# HR_FOLDER holds the training pictures; WORK, by default trained/fsrcnn-x4, gets everything that is made. Needs the packages of
 # `pip install 'classsr[train]'`; CLASSSR names the command, "classsr" by default.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 config=$root/configs/fsrcnn-x4.toml
 hr=${1:?Expected the folder of training pictures: runs/fsrcnn-x4.sh HR_FOLDER [WORK]}
-work=${2:-$root/work/fsrcnn-x4}
+work=${2:-$root/trained/fsrcnn-x4}
 mkdir -p "$work"
 
 classsr() {
