@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classsr.backends import Network, open_backend
-from classsr.data.pairs import crop_to_multiple, to_eight_bit
-from classsr.image import find_pictures, read
+from classsr.evaluation import read_hr
+from classsr.image import find_pictures
 from classsr.metrics import psnr
 from classsr.model import DEFAULT_MODEL, find_model
 from classsr.resize import resize
@@ -90,7 +90,7 @@ def main() -> None:
     network = backend.branch(model, level)
     paths = find_pictures(options.folder)[: options.pictures or None]
     sizes = {"tile": tile, "radius": branch.receptive_radius, "scale": config.scale}
-    hrs = (crop_to_multiple(to_eight_bit(read(path).rgb), config.scale) for path in paths)
+    hrs = (read_hr(path, scale=config.scale) for path in paths)
     means = np.mean([measure(network, hr, **sizes) for hr in hrs], axis=0)
 
     print(

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import classsr
-from classsr.data.pairs import crop_to_multiple, to_eight_bit
+from classsr.data.pairs import to_eight_bit
+from classsr.evaluation import read_hr
 from classsr.image import Picture, find_pictures, read, write
 from classsr.metrics import psnr
 from classsr.model import DEFAULT_MODEL
@@ -66,15 +67,6 @@ class Comparison:
     hardest: Run
 
 
-def prepare(path: Path, *, longest: int | None, scale: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read an HR picture; return (LR, HR)."""
-    hr = to_eight_bit(read(path).rgb)
-    if longest is not None and max(hr.shape) > longest:
-        hr = resize(hr, longest / max(hr.shape))
-    hr = crop_to_multiple(hr, scale)
-    return resize(hr, 1 / scale), hr
-
-
 def compare(upscaler: Upscaler, lr: NDArray[Any], hr: NDArray[Any], *, repeats: int) -> Comparison:
     """Run both routes in turn, `repeats` times each after one that is not counted."""
     scale = upscaler.model.config.scale
@@ -101,8 +93,9 @@ def compare_set(
 ) -> Iterator[Comparison]:
     """Compare on the first pictures of a folder by name; 0 means all."""
     for path in find_pictures(folder)[: pictures or None]:
-        lr, hr = prepare(path, longest=longest, scale=upscaler.model.config.scale)
-        yield compare(upscaler, lr, hr, repeats=repeats)
+        scale = upscaler.model.config.scale
+        hr = read_hr(path, scale=scale, longest=longest)
+        yield compare(upscaler, resize(hr, 1 / scale), hr, repeats=repeats)
 
 
 def row(name: str, comparisons: Sequence[Comparison]) -> str:

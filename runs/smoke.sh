@@ -68,7 +68,7 @@ classsr train classifier "$config" --pairs "$work/pairs" --run "$work/run"
 classsr train joint "$config" --pairs "$work/pairs" --run "$work/run"
 
 # Turn the best checkpoint of stage 3 into a released model.
-classsr export "$work/run/joint/best.safetensors" "$work/model" --name smoke
+classsr export "$work/run/joint/last.safetensors" "$work/model" --name smoke
 
 # Enlarge the first picture with it.
 picture=$(find "$hr" -type f | sort | sed -n 1p)

@@ -399,7 +399,7 @@ def train_joint(
 @app.command()
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="RUN/joint/best.safetensors.")
+        Path, typer.Argument(metavar="CHECKPOINT", help="RUN/joint/last.safetensors.")
     ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The released model to write.")],
     name: Annotated[

@@ -79,10 +79,7 @@ def evaluate_folder(
             )
     scale = upscaler.model.config.scale
     for hr_path, lr_path in zip(hr_paths, lr_paths, strict=True):
-        hr = to_eight_bit(read(hr_path).rgb)
-        if longest is not None and max(hr.shape) > longest:
-            hr = resize(hr, longest / max(hr.shape))
-        hr = crop_to_multiple(hr, scale)
+        hr = read_hr(hr_path, scale=scale, longest=longest)
         lr = resize(hr, 1 / scale) if lr_path is None else to_eight_bit(read(lr_path).rgb)
         if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
             raise InputError(
@@ -90,6 +87,14 @@ def evaluate_folder(
                 f"for {hr.shape[1]}x{hr.shape[0]}."
             )
         yield _score(upscaler, hr_path.stem, lr, hr, route)
+
+
+def read_hr(path: Path, *, scale: int, longest: int | None = None) -> NDArray[np.uint8]:
+    """Read an HR picture, shrink its long side to `longest` if it is longer, and crop it to multiples of `scale`."""
+    hr = to_eight_bit(read(path).rgb)
+    if longest is not None and max(hr.shape) > longest:
+        hr = resize(hr, longest / max(hr.shape))
+    return crop_to_multiple(hr, scale)
 
 
 def _score(upscaler: Upscaler, name: str, lr: NDArray[Any], hr: NDArray[Any], route: str) -> Score:
