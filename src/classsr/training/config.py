@@ -47,8 +47,13 @@ class DataConfig(_Section):
 
 
 class Schedule(_Section):
-    """One stage's optimisation: Adam with betas (0.9, 0.99), the learning rate falling as a half cosine."""
+    """One stage's optimisation: the learning rate falls as a half cosine.
 
+    "adam" is the paper's, with betas (0.9, 0.99). "soap" (Vyas et al., ICLR 2025) is Adam in the slowly turning basis
+    of the gradients' second moments: FSRCNN needs about a tenth of the iterations (docs/log.md).
+    """
+
+    optimizer: Literal["adam", "soap"] = "adam"
     iterations: Positive
     batch: Positive
     learning_rate: Annotated[float, Field(gt=0)]

@@ -16,6 +16,7 @@ from typing import TextIO
 
 import torch
 from lightning_fabric import Fabric
+from pytorch_optimizer import SOAP
 from torch import Tensor, nn
 
 from classsr.data.pairs import RGB8
@@ -49,6 +50,13 @@ def learning_rate(schedule: Schedule, iteration: int) -> float:
     return low + (high - low) * (1 + math.cos(math.pi * iteration / schedule.iterations)) / 2
 
 
+def build_optimizer(schedule: Schedule, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return what the schedule names, without weight decay."""
+    if schedule.optimizer == "soap":
+        return SOAP(parameters, lr=schedule.learning_rate, weight_decay=0.0)
+    return torch.optim.Adam(parameters, lr=schedule.learning_rate, betas=BETAS, fused=True)
+
+
 def to_tensor(pictures: RGB8, device: torch.device) -> Tensor:
     """Turn (N, H, W, 3) uint8 into (N, 3, H, W) float32 in [0, 1], channels last in memory."""
     return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255
@@ -68,7 +76,7 @@ def train(task: Task, schedule: Schedule, *, folder: Path, device: str = "cpu") 
     fabric = Fabric(accelerator=device, devices=1, precision=schedule.precision)
     module = task.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, betas=BETAS, fused=True)
+    optimizer = build_optimizer(schedule, parameters)
     wrapped, optimizer = fabric.setup(module, optimizer)
     state = _State(module, optimizer, schedule, folder / "state.pt")
     started = state.load()
