@@ -1,6 +1,7 @@
 """Fixtures that several test files share: a tiny trained-looking model, small pictures, the shared data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,12 @@ def data() -> Path:
             f"no pictures at {DATA}; set CLASSSR_DATA to the folder that holds MANIFEST.csv"
         )
     return DATA
+
+
+@pytest.fixture
+def same_weights() -> Iterator[None]:
+    """Draw the same weights and inputs every time; what is drawn stays without effect on other tests."""
+    torch = pytest.importorskip("torch")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield

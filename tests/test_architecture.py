@@ -20,9 +20,18 @@ PACKAGE = "classsr"
 LAYERS = {
     "errors": {"errors"},
     "ground": {"image", "resize", "tiles", "metrics", "model"},
-    "learned": {"networks", "flops", "checkpoint", "data", "training", "export"},
+    "learned": {
+        "networks",
+        "flops",
+        "checkpoint",
+        "data",
+        "training",
+        "export",
+        "naming",
+        "foreign",
+    },
     "run": {"backends", "report", "routing", "routing_map", "upscaler"},
-    "top": {"evaluation"},
+    "top": {"evaluation", "figures"},
     "cli": {"cli", "__main__"},
     "root": {"__init__"},
 }
@@ -37,6 +46,7 @@ IMPORTERS = {
     "openvino": {"backends.openvino"},
     "onnxruntime": {"backends.onnx", "export"},
     "pydantic": {"training.config"},
+    "matplotlib": {"figures"},
 }
 RUNTIMES = ("torch", "openvino", "onnxruntime")
 
@@ -212,6 +222,11 @@ def test_each_runtime_has_exactly_one_backend(runtime: str) -> None:
             "from classsr.training import loop",
             "backends.pytorch (run) imports training.loop (learned)",
         ),
+        (
+            "routing",
+            "from classsr.figures import sheet",
+            "routing (run) imports figures.sheet (top)",
+        ),
         ("cli", "from classsr import Upscaler", "cli (cli) imports __init__ (root)"),
         ("helpers", "", "helpers has no layer"),
     ],
@@ -227,6 +242,7 @@ def test_a_planted_upward_import_is_found(module: str, source: str, violation: s
     [
         ("backends.pytorch", "from classsr.networks import build\nfrom ..checkpoint import load"),
         ("evaluation", "from classsr import flops, metrics, upscaler"),
+        ("figures.sheet", "from classsr import routing\nfrom matplotlib.figure import Figure"),
         ("networks.__init__", "from .fsrcnn import FSRCNN"),
         ("export", "from classsr import __version__\nfrom classsr.model import Model"),
         ("cli", "def f():\n    from .training import loop"),
@@ -248,6 +264,7 @@ def test_imports_that_the_design_allows_pass(module: str, source: str) -> None:
         ("backends.base", "from importlib import import_module\nimport_module('openvino')"),
         ("evaluation", "import onnxruntime"),
         ("training.loop", "from pydantic import BaseModel"),
+        ("evaluation", "from matplotlib.figure import Figure"),
     ],
 )
 def test_a_planted_engine_is_found(module: str, source: str) -> None:
@@ -273,7 +290,7 @@ def read_stubs() -> dict[str, str]:
     """An empty module for every place of the design, to plant imports in."""
     modules = "errors tiles metrics model networks.__init__ networks.fsrcnn flops checkpoint"
     modules += " training.__init__ training.loop export backends.__init__ backends.onnx"
-    modules += " backends.pytorch routing upscaler evaluation cli __init__"
+    modules += " backends.pytorch routing upscaler evaluation figures.sheet cli __init__"
     return dict.fromkeys(modules.split(), "")
 
 

@@ -270,6 +270,7 @@ def test_a_broken_graph_is_named(
     name: str, spoil: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
     config = MODEL.config
+    assert config.classifier is not None
     for file in (config.levels[0].file, config.classifier.file):
         (tmp_path / file).write_bytes(spoil(MODEL.path(file).read_bytes()))
     broken = Model(config, tmp_path)

@@ -9,12 +9,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from classsr.checkpoint import load_branch, load_classsr, save_branch, save_classsr
+from branches import randomise, small_spec
+from classsr.checkpoint import (
+    load_branch,
+    load_classsr,
+    load_networks,
+    save_branch,
+    save_classsr,
+)
 from classsr.errors import ModelError
-from classsr.networks import BranchSpec, ClassSR, build_branch
+from classsr.networks import BRANCHES, BranchSpec, ClassSR, build_branch
 
 SPEC = BranchSpec("fsrcnn", 3, 4)
-LOADERS: list[Callable[[Path], object]] = [load_branch, load_classsr]
+LOADERS: list[Callable[[Path], object]] = [load_branch, load_classsr, load_networks]
 
 
 def small_classsr() -> ClassSR:
@@ -27,13 +34,16 @@ def assert_same_weights(found: nn.Module, expected: nn.Module) -> None:
     assert all(torch.equal(value, theirs[name]) for name, value in found.state_dict().items())
 
 
-def test_a_loaded_branch_is_the_saved_one(tmp_path: Path) -> None:
-    branch = build_branch(SPEC)
-    save_branch(branch, SPEC, tmp_path / "branch.safetensors")
+@pytest.mark.parametrize("network", sorted(BRANCHES))
+def test_a_loaded_branch_is_the_saved_one(tmp_path: Path, network: str) -> None:
+    sizes = small_spec(network, 4)
+    branch = build_branch(sizes)
+    randomise(branch)
+    save_branch(branch, sizes, tmp_path / "branch.safetensors")
 
     loaded, spec = load_branch(tmp_path / "branch.safetensors")
 
-    assert spec == SPEC
+    assert spec == sizes
     assert_same_weights(loaded, branch)
 
 
@@ -66,6 +76,24 @@ def test_the_layout_in_memory_is_not_saved(tmp_path: Path) -> None:
 
     plain, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("plain", "last"))
     assert all(torch.equal(plain[name], last[name]) for name in plain)
+
+
+def test_networks_are_read_from_either_kind(tmp_path: Path) -> None:
+    branch, model = build_branch(SPEC), small_classsr()
+    save_branch(branch, SPEC, tmp_path / "branch.safetensors")
+    save_classsr(model, tmp_path / "model.safetensors")
+
+    alone = load_networks(tmp_path / "branch.safetensors")
+    whole = load_networks(tmp_path / "model.safetensors")
+
+    assert (alone.specs, alone.classifier) == ((SPEC,), None)
+    assert_same_weights(alone.branches[0], branch)
+    assert whole.specs == model.specs
+    assert whole.classifier is not None
+    assert_same_weights(whole.classifier, model.classifier)
+    for found, expected in zip(whole.branches, model.branches, strict=True):
+        assert_same_weights(found, expected)
+    assert not any(network.training for network in (*alone.branches, *whole.branches))
 
 
 # --- What is no checkpoint ---

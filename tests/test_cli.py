@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,8 +27,12 @@ from PIL import Image
 import classsr
 from classsr import InputError
 from classsr.cli import main
+from classsr.data.pairs import open_pairs
+from classsr.data.patches import find_patches
+from classsr.data.ranking import Provenance, Ranking, save_ranking
 from classsr.model import DEFAULT_MODEL, find_model
 from fakes import COLOUR, FakeBackend, enlarged_by_repetition, signing
+from pictures import write_landscapes
 
 Array = npt.NDArray[Any]
 
@@ -349,6 +354,114 @@ def test_evaluate_prints_json(run: CommandLine) -> None:
     picture, mean = (json.loads(line) for line in ended.out.splitlines())
     assert picture["psnr_rgb"] == mean["psnr_rgb"]
     assert sum(picture["shares"]) == pytest.approx(1)
+
+
+@pytest.fixture
+def trained(run: CommandLine) -> Path:
+    """A run with a ranking of twelve patches and some training, and its pairs."""
+    pairs = write_landscapes(run.folder / "hr", 1, 256, 256)
+    run("data", "pack", pairs, "pairs", "--workers", "1")
+    packed = open_pairs(run.folder / "pairs")
+    patches = find_patches(packed, np.array([0]))
+    psnr = np.linspace(20, 42, len(patches), dtype=np.float32)
+    folder = run.folder / "run"
+    (folder / "classifier").mkdir(parents=True)
+    ranking = Ranking(patches, psnr, (35.0, 27.0), Provenance(packed.checksum, ""))
+    save_ranking(ranking, folder / "ranking.npz")
+    scores = {"iteration": 10, "psnr": 25.0, "share_0": 0.5, "share_1": 0.5}
+    (folder / "classifier" / "metrics.jsonl").write_text(json.dumps(scores) + "\n")
+    return folder
+
+
+def test_the_figure_of_a_ranking_prints_the_share_of_smooth_patches(
+    run: CommandLine, trained: Path
+) -> None:
+    psnr = np.load(trained / "ranking.npz")["psnr"].tolist()
+    share = 100 * sum(1 for db in psnr if db >= 30) / len(psnr)
+
+    ended = run("figure", "ranking", "run", "--pairs", "pairs", "-o", "a.png", "--smooth", "30")
+
+    assert ended.code == 0
+    expected = f"run: {share:.1f} % of {len(psnr)} patches are smooth (at least 30.00 dB)\n"
+    assert ended.out == expected
+    assert ended.err == "a.png: drawn\n"
+    assert pixels_of(run.folder / "a.png").shape[1] == 1200
+
+
+def test_several_data_sets_are_compared_in_one_figure(run: CommandLine, trained: Path) -> None:
+    shutil.copytree(trained, run.folder / "other")
+
+    ended = run(
+        "figure", "ranking", "run", "other", "--pairs", "pairs", "--pairs", "pairs", "-o", "a.png"
+    )
+
+    assert ended.code == 0
+    assert [line.split(":")[0] for line in ended.out.splitlines()] == ["run", "other"]
+
+
+def test_the_figure_of_a_training_is_drawn(run: CommandLine, trained: Path) -> None:
+    ended = run("figure", "training", "run", "-o", "a.png")
+
+    assert (ended.code, ended.out) == (0, "")
+    assert pixels_of(run.folder / "a.png").shape[1] == 1200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        ("ranking run --pairs pairs --pairs pairs -o a.png", USAGE, "Expected --pairs once for ea"),
+        ("ranking run -o a.png", USAGE, "Missing option '--pairs'"),
+        ("ranking hr --pairs pairs -o a.png", INPUT, "ranking.npz does not exist"),
+        ("ranking run --pairs hr -o a.png", INPUT, "hr holds no pairs.json"),
+        ("training run", USAGE, "Missing option '-o'"),
+        ("training hr -o a.png", INPUT, "hr holds no validation of any stage"),
+        ("training run -o hr/00.png", OUTPUT, "hr/00.png"),
+        ("training run -o a.svg", OUTPUT, "a.svg"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_told_in_one_sentence(
+    run: CommandLine, trained: Path, arguments: str, code: int, sentence: str
+) -> None:
+    files = run.files()
+
+    ended = run("figure", *arguments.split())
+
+    assert ended.code == code
+    assert sentence in ended.err
+    assert (ended.out, len(ended.err.splitlines())) == ("", 1)
+    assert run.files() == files
+
+
+@pytest.mark.parametrize("figure", ["ranking run --pairs pairs", "training run"])
+def test_missing_matplotlib_is_answered_with_the_command_that_installs_it(
+    run: CommandLine, figure: str
+) -> None:
+    for module in ("sheet", "ranking", "training"):
+        run.patch.delitem(sys.modules, f"classsr.figures.{module}", raising=False)
+    run.patch.setitem(sys.modules, "matplotlib", None)
+
+    ended = run("figure", *figure.split(), "-o", "a.png")
+
+    assert ended.code == USAGE
+    assert ended.err.endswith("run: pip install 'classsr[figures]'\n")
+
+
+@pytest.mark.parametrize("reference", [None, "fsrcnn-x4", "branch-2/best.safetensors"])
+def test_the_reference_that_ranks_can_be_named(run: CommandLine, reference: str | None) -> None:
+    pytest.importorskip("torch")
+    from classsr.training import stages
+
+    asked = []
+    run.patch.setattr(stages, "open_experiment", lambda *paths, threads: paths)
+    run.patch.setattr(stages, "rank_patches", lambda _, named: asked.append(named))
+
+    ended = run(
+        *("train", "rank", "a.toml", "--pairs", "pairs", "--run", "run"),
+        *(("--reference", reference) if reference else ()),
+    )
+
+    assert ended.code == 0
+    assert asked == [reference]
 
 
 # --- Mistakes ---

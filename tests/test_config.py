@@ -1,5 +1,6 @@
 """Every shipped experiment loads, and every slip in one is named with what was meant."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from classsr.errors import UsageError
 from classsr.networks import BranchSpec
 from classsr.training.config import load_config
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.toml"))
 
 VALID = """
 name = "small"
@@ -136,6 +137,8 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
         ("batch = 96", "batch = 96\nlearnin_rate = 1", "classifier.learnin_rate", "learning_rate"),
         ("l1 = 1000", "clas_loss = 2", "loss.clas_loss", "class_loss"),
         ("[joint]", "[joints]", "joints", "joint"),
+        ("[joint]", "[ranking]\nshare = [1]\n[joint]", "ranking.share", "shares"),
+        ("[joint]", "[rankin]\n[joint]", "rankin", "ranking"),
         ('"fsrcnn", width = 16', '"fsrcnn", widht = 16', "model.branches.0.widht", "width"),
         ("= 2\n", "= 2\nvalidation_patchs = 3\n", "data.validation_patchs", "validation_patches"),
     ],
@@ -157,13 +160,95 @@ def test_a_key_like_no_other_is_refused_without_a_guess(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (", width = 16", "", "Expected width for fsrcnn but got no sizes"),
+        (
+            "width = 16",
+            "width = 16, depth = 3",
+            "Expected width for fsrcnn but got width and depth",
+        ),
+        ('"fsrcnn", width = 16', '"bicubic", width = 16', "Expected no sizes for bicubic but got"),
+    ],
+)
+def test_sizes_that_a_network_does_not_have_are_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_config(write(tmp_path, changed(old, new)))
+
+
+def ranking(text: str) -> str:
+    """The valid experiment with a section on the ranking."""
+    return f"{VALID}\n[ranking]\n{text}\n"
+
+
+def test_classes_are_equal_unless_the_config_says_otherwise(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, VALID))
+
+    assert (config.ranking.shares, config.ranking.borders) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "shares", "borders"),
+    [
+        ("shares = [0.3, 0.7]", (0.3, 0.7), None),
+        ("borders = [35.15]", None, (35.15,)),
+        ("", None, None),
+    ],
+)
+def test_classes_may_be_cut_by_shares_or_borders(
+    tmp_path: Path,
+    text: str,
+    shares: tuple[float, ...] | None,
+    borders: tuple[float, ...] | None,
+) -> None:
+    config = load_config(write(tmp_path, ranking(text)))
+
+    assert (config.ranking.shares, config.ranking.borders) == (shares, borders)
+
+
+@pytest.mark.parametrize("third", ["0.334", "0.3333333"])
+def test_shares_may_be_rounded_as_far_as_they_sum_to_1(tmp_path: Path, third: str) -> None:
+    others = "0.333, 0.333" if third == "0.334" else f"{third}, {third}"
+    text = ranking(f"shares = [{others}, {third}]")
+    three = text.replace("branches = [", 'branches = [{ network = "bicubic" }, ', 1)
+
+    config = load_config(write(tmp_path, three))
+
+    assert config.ranking.shares is not None
+    assert len(config.ranking.shares) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "shares = [0.5, 0.5]\nborders = [30]",
+            "'ranking' is wrong: expected shares or borders but got both",
+        ),
+        ("shares = [0.5, 0.6]", "'ranking' is wrong: expected shares that sum to 1 but got 1.1"),
+        ("shares = [1.2, -0.2]", "'ranking.shares.1' is wrong"),
+        ("shares = [0.2, 0.3, 0.5]", "expected 2 shares in [ranking] but got 3"),
+        ("shares = []", "expected shares that sum to 1 but got 0"),
+        ("borders = [27, 35]", "'ranking' is wrong: expected borders that fall but got [27.0, 35"),
+        ("borders = [30, 30]", "expected borders that fall but got [30.0, 30.0]"),
+        ("borders = [35, 27]", "expected 1 borders in [ranking] but got 2"),
+        ("borders = [nan]", "'ranking.borders.0' is wrong"),
+    ],
+)
+def test_classes_that_cannot_be_meant_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load_config(write(tmp_path, ranking(text)))
+
+
+@pytest.mark.parametrize(
     ("line", "place"),
     [
         ('name = "small"\n', "name"),
         ("scale = 4\n", "model.scale"),
         ("validation_pictures = 2\n", "data.validation_pictures"),
         ("branch = { network", "reference.branch"),
-        (", width = 16", "model.branches.0.width"),
         ("iterations = 30\n", "classifier.iterations"),
     ],
 )
@@ -195,7 +280,7 @@ def test_a_value_out_of_range_is_named(tmp_path: Path, old: str, new: str, place
 
 @pytest.mark.parametrize("old", ['"fsrcnn", width = 16', '"fsrcnn", width = 56 }\nschedule'])
 def test_an_unknown_network_is_refused_with_those_that_exist(tmp_path: Path, old: str) -> None:
-    with pytest.raises(UsageError, match="network among fsrcnn but got 'fsrnn'"):
+    with pytest.raises(UsageError, match=r"network among .*fsrcnn.* but got 'fsrnn'"):
         load_config(write(tmp_path, changed(old, old.replace("fsrcnn", "fsrnn"))))
 
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from branches import randomise, small_branch, small_spec
 from classsr import export
 from classsr.checkpoint import load_classsr, save_branch, save_classsr
-from classsr.errors import ModelError
+from classsr.errors import ModelError, OutputError
 from classsr.export import export_model
 from classsr.flops import count_macs
 from classsr.model import Model, open_model
-from classsr.networks import BranchSpec, ClassSR, as_branch, build_branch
+from classsr.networks import BRANCHES, BranchSpec, ClassSR, as_branch, build_branch
 
 pytestmark = pytest.mark.slow  # the exporter takes a few seconds per graph
 
@@ -71,6 +72,7 @@ def test_the_config_describes_the_networks(released: Model, checkpoint: Path) ->
     config = released.config
 
     assert (config.name, config.scale, config.tile, config.halo) == ("small", 4, TILE, HALO)
+    assert config.classifier is not None
     assert config.classifier.parameters == sum(p.numel() for p in model.classifier.parameters())
     assert config.classifier.macs == count_macs(model.classifier, TILE, TILE)
     for level, branch in zip(config.levels, model.branches, strict=True):
@@ -136,6 +138,36 @@ def test_the_graphs_are_whole_files_of_plain_layers(released: Model, file: str) 
     assert [opset.version for opset in graph.opset_import if not opset.domain] == [export.OPSET]
 
 
+# --- Every kind of branch ---
+
+
+@pytest.mark.parametrize("network", sorted(BRANCHES))
+def test_a_graph_of_every_kind_equals_its_branch(network: str, tmp_path: Path) -> None:
+    branch = small_branch(network, 4).eval()
+    randomise(branch)
+    x = torch.rand(3, 3, 9, 21)
+
+    export._export(as_branch(branch).fold(), tmp_path / "branch.onnx", 16)
+
+    session = ort.InferenceSession(tmp_path / "branch.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"lr": x.numpy()})
+    expected = branch(x).detach().numpy()
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=0, atol=export.PARITY)
+    graph = onnx.load(tmp_path / "branch.onnx").graph
+    assert {"BatchNormalization", "ConvTranspose"}.isdisjoint(node.op_type for node in graph.node)
+
+
+def test_a_level_names_only_the_sizes_that_its_network_has() -> None:
+    networks = ("bicubic", "compact", "carn")
+    model = ClassSR([small_spec(network, 4) for network in networks])
+
+    levels = [export._describe(*each, 0) for each in zip(model.specs, model.branches, strict=True)]
+
+    assert [level.label for level in levels] == ["bicubic", "compact-8x2", "carn-8"]
+    assert [level.receptive_radius for level in levels] == [2, 4, 21]
+
+
 # --- Changed, incomplete, broken off ---
 
 
@@ -179,13 +211,50 @@ def test_an_export_that_fails_leaves_no_config(
         open_model(copy)
 
 
-def test_a_checkpoint_that_is_no_classsr_is_refused(tmp_path: Path) -> None:
-    spec = BranchSpec("fsrcnn", 3, 4)
-    save_branch(build_branch(spec), spec, tmp_path / "branch.safetensors")
+def test_a_lone_branch_becomes_a_model_with_one_level(tmp_path: Path) -> None:
+    spec = small_spec("compact", 4)
+    branch = build_branch(spec)
+    randomise(branch)
+    save_branch(branch, spec, tmp_path / "branch.safetensors")
+    folder = tmp_path / "small"
 
-    with pytest.raises(ModelError, match="Expected a classsr checkpoint"):
+    released = export_model(
+        tmp_path / "branch.safetensors", folder, name="small", tile=TILE, halo=HALO
+    )
+
+    files = {"branch-0.onnx", "model.safetensors"}
+    assert {path.name for path in folder.iterdir()} == files | {"config.json"}
+    assert set(released.config.sha256) == files
+    assert released.config.classifier is None
+    assert open_model(folder) == released
+    x = torch.rand(1, 3, 20, 24)
+    expected = branch.eval()(x).detach().numpy()
+    np.testing.assert_allclose(
+        run(released, "branch-0.onnx", x), expected, rtol=0, atol=export.PARITY
+    )
+
+
+def test_a_model_can_be_exported_again_from_its_own_weights(copy: Path) -> None:
+    before = open_model(copy).config
+
+    export_model(copy / "model.safetensors", copy, name="small", tile=TILE, halo=HALO)
+
+    assert open_model(copy).config.sha256["model.safetensors"] == before.sha256["model.safetensors"]
+
+
+def test_a_file_in_the_way_of_the_folder_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"precious")
+
+    with pytest.raises(OutputError, match=r"small cannot be made"):
+        export_model(checkpoint, tmp_path / "small", name="small", tile=TILE, halo=HALO)
+
+
+def test_a_file_that_is_no_checkpoint_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"no checkpoint")
+
+    with pytest.raises(ModelError, match="damaged"):
         export_model(
-            tmp_path / "branch.safetensors", tmp_path / "small", name="small", tile=32, halo=4
+            tmp_path / "a.safetensors", tmp_path / "small", name="small", tile=TILE, halo=HALO
         )
 
     assert not (tmp_path / "small").exists()

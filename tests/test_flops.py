@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from branches import small_branch, weightless
 from classsr.flops import count_macs
-from classsr.networks import BranchSpec, Classifier, as_branch, build_branch
+from classsr.networks import BRANCHES, BranchSpec, Classifier, as_branch, build_branch
 
 
 def torch_macs(module: nn.Module, height: int, width: int) -> int:
@@ -18,11 +19,41 @@ def torch_macs(module: nn.Module, height: int, width: int) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-@pytest.mark.parametrize(("width", "mflops"), [(16, 21.8), (36, 35.8), (56, 49.8)])
-def test_fsrcnn_costs_what_it_does_on_a_patch_of_32(width: int, mflops: float) -> None:
-    macs = count_macs(build_branch(BranchSpec("fsrcnn", width, 4)), 32, 32)
+@pytest.mark.parametrize(
+    ("network", "width", "mflops", "digits"),
+    [
+        ("fsrcnn", 16, 21.8, 1),
+        ("fsrcnn", 36, 35.8, 1),
+        ("fsrcnn", 56, 49.8, 1),
+        ("carn", 36, 380, 0),
+        ("carn", 52, 772, 0),
+        ("carn", 64, 1_155, 0),
+        ("srresnet", 36, 1_658, 0),
+        ("srresnet", 52, 3_438, 0),
+        ("srresnet", 64, 5_194, 0),
+        ("rcan", 36, 10_330, 0),
+        ("rcan", 50, 19_910, -1),
+        ("rcan", 64, 32_600, 0),
+    ],
+)
+def test_a_branch_costs_what_it_does_on_a_patch_of_32(
+    network: str, width: int, mflops: float, digits: int
+) -> None:
+    macs = count_macs(weightless(network, width), 32, 32)
 
-    assert round(2 * macs / 1e6, 1) == mflops
+    assert round(2 * macs / 1e6, digits) == mflops
+
+
+def test_bicubic_costs_the_taps_of_its_convolution() -> None:
+    assert count_macs(build_branch(BranchSpec("bicubic", None, 4)), 32, 32) == 32**2 * 48 * 25
+
+
+def test_all_paths_of_a_layer_cost_one_convolution() -> None:
+    rep, plain = (small_branch(network, 4) for network in ("compact-rep", "compact"))
+
+    assert (
+        count_macs(rep, 8, 8) == count_macs(plain, 8, 8) == count_macs(as_branch(rep).fold(), 8, 8)
+    )
 
 
 def test_the_classifier_costs_what_it_does_on_a_patch_of_32() -> None:
@@ -73,8 +104,9 @@ def test_the_classifier_agrees_with_torch() -> None:
     assert count_macs(Classifier(3), 32, 40) == torch_macs(Classifier(3), 32, 40)
 
 
-def test_the_folded_branch_agrees_with_torch() -> None:
-    folded = as_branch(build_branch(BranchSpec("fsrcnn", 16, 4))).fold()
+@pytest.mark.parametrize("network", sorted(BRANCHES))
+def test_the_folded_branch_agrees_with_torch(network: str) -> None:
+    folded = as_branch(small_branch(network, 4)).fold()
 
     assert count_macs(folded, 24, 32) == torch_macs(folded, 24, 32)
 
@@ -96,11 +128,20 @@ def test_a_layer_used_twice_is_counted_twice() -> None:
     assert count_macs(Twice(), 10, 10) == 2 * 81 * 100
 
 
+@pytest.mark.parametrize("network", sorted(set(BRANCHES) - {"rcan"}))
 @given(height=st.integers(1, 40), width=st.integers(1, 40))
-def test_a_branch_costs_the_same_for_every_pixel(height: int, width: int) -> None:
-    branch = build_branch(BranchSpec("fsrcnn", 16, 4))
+@settings(max_examples=5)
+def test_a_branch_costs_the_same_for_every_pixel(network: str, height: int, width: int) -> None:
+    branch = small_branch(network, 4)
 
     assert count_macs(branch, height, width) == height * width * count_macs(branch, 1, 1)
+
+
+def test_the_attention_of_rcan_costs_the_same_for_every_picture() -> None:
+    branch = small_branch("rcan", 4)  # 4 attentions, each from 8 channels to 4 and back
+
+    once = 4 * 2 * 8 * 4
+    assert count_macs(branch, 6, 5) - once == 30 * (count_macs(branch, 1, 1) - once)
 
 
 def test_counting_leaves_the_network_alone() -> None:

@@ -5,10 +5,11 @@ It is tested with a 1x1 convolution that learns to invert colours.
 
 import json
 import math
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tensorboardX.proto.event_pb2 import Event
 from torch import Tensor, nn
 
 from classsr.errors import TrainingError
@@ -42,9 +44,13 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def inverted(iteration: int) -> tuple[Any, Any]:
+Batch = Callable[[int, slice], tuple[Any, Any]]
+ALL = slice(None)
+
+
+def inverted(iteration: int, part: slice = ALL) -> tuple[Any, Any]:
     """A batch that is a pure function of the iteration: pictures and their negatives."""
-    lr = noise(4, 5, 5, 3, seed=iteration)
+    lr = noise(4, 5, 5, 3, seed=iteration)[part]
     return lr, 255 - lr
 
 
@@ -60,20 +66,20 @@ def psnr_of_inverting(module: nn.Module) -> dict[str, float]:
 def toy(
     seed: int = 0,
     *,
-    batch: Callable[[int], tuple[Any, Any]] = inverted,
+    batch: Batch = inverted,
     loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] = l1,
     validate: Callable[[nn.Module], dict[str, float]] = psnr_of_inverting,
 ) -> Task:
     torch.manual_seed(seed)
     module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))  # with running statistics
-    return Task(module, batch, loss, validate, lambda path: save_file(module.state_dict(), path))
+    return Task(module, batch, loss, validate, lambda m, path: save_file(m.state_dict(), path))
 
 
-def interrupted_at(stop: int) -> Callable[[int], tuple[Any, Any]]:
-    def batch(iteration: int) -> tuple[Any, Any]:
+def interrupted_at(stop: int) -> Batch:
+    def batch(iteration: int, part: slice) -> tuple[Any, Any]:
         if iteration == stop:
             raise KeyboardInterrupt
-        return inverted(iteration)
+        return inverted(iteration, part)
 
     return batch
 
@@ -97,7 +103,7 @@ def test_soap_minds_no_rotation_of_the_inputs(tmp_path: Path) -> None:
     """Its one claim over Adam: in its own basis it turns with the problem, so mixed inputs cost nothing."""
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(4)))[0]
     schedule = SCHEDULE.model_copy(update={"iterations": 40, "optimizer": "soap"})
-    outputs = []
+    outputs: list[Tensor] = []
     for basis in (torch.eye(3), turn):
         module = nn.Conv2d(3, 3, 1, bias=False)
         start = torch.eye(3) @ basis.T
@@ -109,7 +115,7 @@ def test_soap_minds_no_rotation_of_the_inputs(tmp_path: Path) -> None:
             mixed = torch.einsum("ij,njhw->nihw", basis, x)
             return {"loss": (network(mixed) - target).square().mean()}
 
-        task = Task(module, inverted, loss, lambda _: {"psnr": 0.0}, lambda _: None)
+        task = Task(module, inverted, loss, lambda _: {"psnr": 0.0}, lambda *_: None)
         train(task, schedule, folder=tmp_path / str(len(outputs)))
         outputs.append(module.weight.detach()[:, :, 0, 0] @ basis)
 
@@ -135,11 +141,15 @@ def test_the_loop_is_adam_with_a_falling_learning_rate(tmp_path: Path) -> None:
 
 
 @settings(max_examples=16)
-@given(stop=st.integers(0, SCHEDULE.iterations - 1), optimizer=st.sampled_from(["adam", "soap"]))
+@given(
+    stop=st.integers(0, SCHEDULE.iterations - 1),
+    optimizer=st.sampled_from(["adam", "soap"]),
+    ema=st.sampled_from([None, 0.9]),
+)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    stop: int, optimizer: str, tmp_path_factory: pytest.TempPathFactory
+    stop: int, optimizer: str, ema: float | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    schedule = SCHEDULE.model_copy(update={"optimizer": optimizer})
+    schedule = SCHEDULE.model_copy(update={"optimizer": optimizer, "ema": ema})
     whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
     uninterrupted, first, second = toy(), toy(), toy(seed=99)
     train(uninterrupted, schedule, folder=whole)
@@ -245,10 +255,10 @@ def test_a_state_that_could_not_be_written_leaves_the_old_one(
     with pytest.raises(KeyboardInterrupt):
         train(toy(batch=interrupted_at(5)), SCHEDULE, folder=tmp_path)
     before = (tmp_path / "state.pt").read_bytes()
-    task = replace(toy(), save=lambda path: path.touch())
+    task = replace(toy(), save=lambda _module, path: path.touch())
 
-    def fail(_content: object, path: Path) -> None:
-        path.write_bytes(b"half of it")
+    def fail(_content: object, file: BinaryIO) -> None:
+        file.write(b"half of it")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
@@ -256,6 +266,146 @@ def test_a_state_that_could_not_be_written_leaves_the_old_one(
         train(task, SCHEDULE, folder=tmp_path)
 
     assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_the_running_average_is_what_is_judged_and_saved(tmp_path: Path) -> None:
+    schedule = SCHEDULE.model_copy(update={"ema": 0.9})
+    states: list[dict[str, Tensor]] = []
+    judged: list[Tensor] = []
+    task = toy()
+
+    def batch(iteration: int, part: slice) -> tuple[Any, Any]:
+        states.append({k: v.clone() for k, v in task.module.state_dict().items()})
+        return inverted(iteration, part)
+
+    def validate(module: nn.Module) -> dict[str, float]:
+        judged.append(module.get_parameter("1.weight").clone())
+        return {"psnr": 0.0}
+
+    train(replace(task, batch=batch, validate=validate), schedule, folder=tmp_path)
+
+    states.append(task.module.state_dict())
+    expected = states[1]["1.weight"]
+    for state in states[2:]:
+        expected = 0.9 * expected + 0.1 * state["1.weight"]
+    saved = load_file(tmp_path / "last.safetensors")["1.weight"]
+    torch.testing.assert_close(saved, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(judged[-1], saved, rtol=0, atol=0)
+    assert not torch.allclose(saved, states[-1]["1.weight"], atol=1e-4)
+
+
+def norms_of_gradients(schedule: Schedule, folder: Path) -> list[float]:
+    """Train a toy and return the norm of the gradient that each step used, but for the last."""
+    norms: list[float] = []
+    task = toy()
+
+    def batch(iteration: int, part: slice) -> tuple[Any, Any]:
+        gradients = [p.grad.flatten() for p in task.module.parameters() if p.grad is not None]
+        norms.extend([float(torch.cat(gradients).norm())] if gradients else [])
+        return inverted(iteration, part)
+
+    train(replace(task, batch=batch), schedule, folder=folder)
+    return norms
+
+
+def test_clipping_bounds_the_norm_of_the_gradient(tmp_path: Path) -> None:
+    clipped = SCHEDULE.model_copy(update={"clip_norm": 0.01})
+
+    assert min(norms_of_gradients(SCHEDULE, tmp_path / "free")) > 0.02
+    assert max(norms_of_gradients(clipped, tmp_path / "clipped")) == pytest.approx(0.01, rel=1e-3)
+
+
+def faulty_when(faulty: Callable[[int], bool]) -> Task:
+    """A task that is at fault after such iterations, and is mended by setting its weights to 7."""
+
+    def mend(module: nn.Module, mended: int) -> None:
+        for parameter in module.parameters():
+            parameter.data.fill_(7 + mended)
+
+    return replace(toy(), fault=lambda _, n: "all is lost" if faulty(n) else None, mend=mend)
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_mended_weights_are_saved_and_trained_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ema: float | None
+) -> None:
+    schedule = SCHEDULE.model_copy(update={"validate_every": 3, "ema": ema})
+    task = replace(faulty_when(lambda n: n == 6), batch=interrupted_at(8))
+
+    with pytest.raises(KeyboardInterrupt):
+        train(task, schedule, folder=tmp_path)
+
+    saved = load_file(tmp_path / "last.safetensors")["1.weight"]
+    assert bool((saved == 7).all())
+    assert not bool((task.module.get_parameter("1.weight") == 7).any())
+    assert "6: all is lost; it starts afresh (1 of 3)" in caplog.text
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_weights_that_need_mending_too_often_end_the_run(
+    tmp_path: Path, *, interrupted: bool
+) -> None:
+    schedule = SCHEDULE.model_copy(update={"validate_every": 1})
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                replace(faulty_when(lambda _: True), batch=interrupted_at(2)),
+                schedule,
+                folder=tmp_path,
+            )
+
+    with pytest.raises(TrainingError, match="iteration 4 all is lost, after 3 fresh starts"):
+        train(faulty_when(lambda _: True), schedule, folder=tmp_path)
+
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == 3
+    assert bool((load_file(tmp_path / "last.safetensors")["1.weight"] == 9).all())
+
+
+def test_a_stage_does_not_end_with_weights_that_need_mending(tmp_path: Path) -> None:
+    for _ in range(2):  # calling it again does not help
+        with pytest.raises(TrainingError, match="iteration 12 all is lost, after 0 fresh"):
+            train(faulty_when(lambda n: n == 12), SCHEDULE, folder=tmp_path)
+
+
+def test_a_fault_that_is_not_to_be_mended_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="iteration 3 all is lost"):
+        train(replace(faulty_when(lambda n: n == 3), mend=None), SCHEDULE, folder=tmp_path)
+
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_no_iteration_stands_twice_in_the_metrics(tmp_path: Path) -> None:
+    every = SCHEDULE.model_copy(update={"validate_every": 2})
+    with pytest.raises(KeyboardInterrupt):
+        train(toy(batch=interrupted_at(9)), every, folder=tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:  # written after the last state
+        file.write('{"iteration": 9, "psnr": 1.0}\n{"iteration": 1')
+
+    train(toy(), every, folder=tmp_path)
+
+    validated = [line["iteration"] for line in metrics(tmp_path) if "psnr" in line]
+    assert validated == [2, 4, 6, 8, 10, 12]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    train(toy(), SCHEDULE, folder=tmp_path)
+
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    records = read_events(events)
+    found = {(e.step, v.tag): v.simple_value for e in records for v in e.summary.value}
+    for line in metrics(tmp_path):
+        for name, value in line.items():
+            if name != "iteration":
+                assert found[line["iteration"], name] == pytest.approx(value)
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Read the records of an event file: length (8 bytes), its CRC (4), an Event, its CRC (4)."""
+    data = path.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
 
 
 def scripted(scores: list[float]) -> Task:
@@ -267,7 +417,7 @@ def scripted(scores: list[float]) -> Task:
         done += 1
         return {"psnr": scores[done - 1]}
 
-    def save(path: Path) -> None:
+    def save(_module: nn.Module, path: Path) -> None:
         path.write_text(str(done))
 
     return replace(toy(), validate=validate, save=save)
@@ -382,10 +532,10 @@ def test_every_step_uses_the_learning_rate_of_its_iteration(tmp_path: Path) -> N
 
     task = Task(
         module,
-        lambda _iteration: (noise(1, 2, 2, 1), noise(1, 2, 2, 1)),
+        lambda _iteration, _part: (noise(1, 2, 2, 1), noise(1, 2, 2, 1)),
         slope_of_one,
         lambda _module: {"psnr": 0.0},
-        lambda _path: None,
+        lambda _module, _path: None,
     )
 
     train(task, SCHEDULE, folder=tmp_path)

@@ -56,6 +56,7 @@ def test_every_bundled_model_opens_and_verifies(name: str) -> None:
     model = find_model(name)
 
     config = model.config
+    assert config.classifier is not None
     needed = {config.weights, config.classifier.file, *(level.file for level in config.levels)}
     assert needed <= set(config.sha256)
     assert all(sha256(model.path(file)) == digest for file, digest in config.sha256.items())
@@ -85,6 +86,15 @@ def test_opening_undoes_writing(folder: Path) -> None:
     assert open_model(folder).config == config
 
 
+def test_a_model_with_one_level_has_no_classifier(folder: Path) -> None:
+    config = open_model(folder).config
+    alone = replace(config, classifier=None, levels=config.levels[-1:])
+
+    write_config(alone, folder)
+
+    assert open_model(folder).config == alone
+
+
 def test_the_default_model_is_as_large_as_the_design_says() -> None:
     config = find_model(DEFAULT_MODEL).config
 
@@ -92,9 +102,10 @@ def test_the_default_model_is_as_large_as_the_design_says() -> None:
     assert [level.parameters for level in config.levels] == [10_755, 17_635, 24_515]
     per_patch = [2 * 32 * 32 * level.macs_per_pixel / 1e6 for level in config.levels]
     assert per_patch == pytest.approx([21.8, 35.8, 49.8], abs=0.05)
+    assert config.classifier is not None
     assert config.classifier.parameters == 60_035
     assert 2 * config.classifier.macs / 1e6 == pytest.approx(7.6, abs=0.05)
-    assert [level.label for level in config.levels] == ["FSRCNN-16", "FSRCNN-36", "FSRCNN-56"]
+    assert [level.label for level in config.levels] == ["fsrcnn-16", "fsrcnn-36", "fsrcnn-56"]
 
 
 def test_the_checksum_is_the_one_of_sha256sum(tmp_path: Path) -> None:

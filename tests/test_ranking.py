@@ -1,6 +1,7 @@
 """Ranking orders patches as scikit-image's PSNR does, cuts equal classes and refuses other pairs."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from classsr.data.patches import Patches, find_patches, read_patches
 from classsr.data.ranking import (
     BORDER,
     PSNR_CEILING,
+    Provenance,
     Ranking,
     load_ranking,
     patch_psnr,
@@ -23,6 +25,8 @@ from classsr.data.ranking import (
     save_ranking,
 )
 from classsr.errors import InputError, UsageError
+from classsr.upscaler import Upscaler
+from fakes import FakeBackend
 from pictures import Array, landscape, noise, pairs_in_memory
 
 SCALE = 2
@@ -95,7 +99,7 @@ def test_quantile_borders_cut_equal_classes(scores: list[float], levels: int) ->
     psnr = np.array(scores, np.float32)
     places = np.zeros(len(psnr), np.int32)
 
-    borders = quantile_borders(psnr, levels)
+    borders = quantile_borders(psnr, [1 / levels] * levels)
 
     ranking = Ranking(Patches(places, places, places), psnr, borders)
     counts = np.bincount(ranking.levels, minlength=levels)
@@ -143,6 +147,50 @@ def test_a_patch_on_a_border_belongs_to_the_easier_level() -> None:
     assert ranking.levels.tolist() == [0, 0, 1, 1, 2]
 
 
+@pytest.mark.parametrize("shares", [(0.5, 0.25, 0.25), (0.1, 0.1, 0.8), (0.02, 0.98)])
+def test_shares_are_respected(pairs: Pairs, patches: Patches, shares: tuple[float, ...]) -> None:
+    ranking = rank(
+        pairs, patches, nearest, levels=len(shares), shares=shares, reference_checksum=""
+    )
+
+    found = np.bincount(ranking.levels, minlength=len(shares)) / len(patches)
+    np.testing.assert_allclose(found, shares, atol=1.5 / len(patches))
+
+
+def test_shares_cannot_be_told_together_with_borders(pairs: Pairs, patches: Patches) -> None:
+    with pytest.raises(UsageError, match="shares or borders"):
+        rank(
+            pairs,
+            patches,
+            nearest,
+            levels=2,
+            shares=[0.5, 0.5],
+            borders=[30.0],
+            reference_checksum="",
+        )
+
+
+def test_the_number_of_shares_is_that_of_the_levels(pairs: Pairs, patches: Patches) -> None:
+    with pytest.raises(UsageError, match=r"Expected 3 shares but got \[0\.5, 0\.5\]"):
+        rank(pairs, patches, nearest, levels=3, shares=[0.5, 0.5], reference_checksum="")
+
+
+def test_a_model_in_any_backend_can_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classsr.upscaler.open_backend", lambda name, **options: FakeBackend())
+    upscaler = Upscaler()
+    pairs = pairs_in_memory([landscape(80, 240)], scale=4)
+    patches = find_patches(pairs, np.array([0]), size=10, step=5)
+
+    def by_upscaler(lr: Array) -> Array:
+        return np.stack([upscaler.upscale(patch, route="hardest").image for patch in lr])
+
+    ranking = rank(pairs, patches, by_upscaler, levels=3, reference_checksum="", reference="fake")
+
+    lr, hr = read_patches(pairs, patches)
+    expected = patch_psnr(lr.repeat(4, axis=1).repeat(4, axis=2), hr)
+    np.testing.assert_allclose(ranking.psnr, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("borders", [[27.0, 35.0], [35.0], [35.0, 30.0, 25.0]])
 def test_borders_that_cannot_be_meant_are_refused(
     pairs: Pairs, patches: Patches, borders: list[float]
@@ -186,6 +234,33 @@ def test_load_undoes_save(pairs: Pairs, patches: Patches, tmp_path: Path) -> Non
     assert loaded.borders == ranking.borders
     assert loaded.provenance == ranking.provenance
     assert loaded.provenance.reference_checksum == "of the network"
+
+
+def test_the_name_of_the_reference_is_kept(pairs: Pairs, patches: Patches, tmp_path: Path) -> None:
+    ranking = rank(
+        pairs, patches, nearest, levels=3, reference_checksum="1234", reference="nearest neighbour"
+    )
+    save_ranking(ranking, tmp_path / "ranking.npz")
+
+    loaded = load_ranking(tmp_path / "ranking.npz", pairs)
+
+    assert loaded.provenance == Provenance(pairs.checksum, "1234", "nearest neighbour")
+
+
+def test_a_ranking_from_before_references_had_names_is_read(
+    pairs: Pairs, patches: Patches, tmp_path: Path
+) -> None:
+    path = tmp_path / "ranking.npz"
+    save_ranking(ranked(pairs, patches), path)
+    with np.load(path) as file:
+        content = dict(file)
+    meta = json.loads(str(content["meta"]))
+    del meta["provenance"]["reference"]
+    np.savez(path, **(content | {"meta": np.array(json.dumps(meta))}))
+
+    loaded = load_ranking(path, pairs)
+
+    assert loaded.provenance == Provenance(pairs.checksum, "of the network", "")
 
 
 def test_the_ranking_of_other_pairs_is_refused(

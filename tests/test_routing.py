@@ -37,6 +37,10 @@ def test_auto_forces_nothing() -> None:
     assert forced_level(AUTO, 3) is None
 
 
+def test_one_level_needs_no_judgement() -> None:
+    assert forced_level(AUTO, 1) == 0
+
+
 @given(levels=st.integers(1, 10))
 def test_easiest_and_hardest_are_the_first_and_the_last_level(levels: int) -> None:
     assert forced_level("easiest", levels) == 0

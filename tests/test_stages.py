@@ -3,6 +3,7 @@
 The stages run with FSRCNNs of a few channels on generated landscapes; how well they do is no matter here.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -22,12 +23,12 @@ from torch import nn
 from classsr.checkpoint import load_branch, load_classsr, save_branch, save_classsr
 from classsr.data.pairs import Pairs, pack
 from classsr.data.patches import Patches, batch, read_patches
-from classsr.data.ranking import patch_psnr
+from classsr.data.ranking import Ranking, patch_psnr
 from classsr.errors import InputError, ModelError, TrainingError
-from classsr.model import sha256
-from classsr.networks import ClassSR
+from classsr.model import DEFAULT_MODEL, find_model, sha256
+from classsr.networks import BranchSpec, ClassSR, build_branch
 from classsr.training import stages
-from classsr.training.config import Config, LossWeights
+from classsr.training.config import Config, LossWeights, RankingConfig
 from classsr.training.loop import to_tensor
 from classsr.training.losses import average_loss, class_loss
 from classsr.training.stages import BEST, LAST, Experiment, classsr_losses
@@ -55,11 +56,11 @@ def assert_same(found: nn.Module, expected: nn.Module) -> None:
     assert all(torch.equal(value, theirs[name]) for name, value in found.state_dict().items())
 
 
-def schedule(iterations: int, validate_every: int) -> dict[str, Any]:
+def schedule(iterations: int, validate_every: int, learning_rate: float = 1e-2) -> dict[str, Any]:
     return {
         "iterations": iterations,
         "batch": 4,
-        "learning_rate": 1e-2,
+        "learning_rate": learning_rate,
         "validate_every": validate_every,
         "precision": "32-true",
     }
@@ -79,8 +80,8 @@ CONFIG = Config.model_validate(
             "schedule": schedule(60, 20),
         },
         "branch": schedule(4, 2),
-        "classifier": schedule(6, 2),
-        "joint": schedule(6, 2),
+        "classifier": schedule(6, 2, 1e-3),
+        "joint": schedule(6, 2, 1e-3),
     }
 )
 
@@ -132,7 +133,7 @@ def finished(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Finished
                 patches: Patches,
                 *,
                 _seen: list[Patches] = reads.training[name],
-                **options: int,
+                **options: Any,  # noqa: ANN401
             ) -> tuple[Any, Any]:
                 _seen.append(patches)
                 return batch(pairs, patches, **options)
@@ -270,6 +271,89 @@ def test_a_reference_that_overshoots_is_clipped_not_wrapped(copy: Experiment) ->
     np.testing.assert_allclose(ranking.psnr, patch_psnr(np.full_like(hr, 255), hr), atol=1e-4)
 
 
+def psnr_of(network: nn.Module, experiment: Experiment, n: int, ranking: Ranking) -> float:
+    """PSNR of one ranked patch in float, border of 4 left out."""
+    lr, hr = read_patches(experiment.pairs, ranking.patches.select(np.array([n])))
+    with torch.no_grad():
+        sr = network(to_tensor(lr, CPU)).clamp(0, 1)
+    error = 255 * (sr - to_tensor(hr, CPU))[:, :, 4:-4, 4:-4]
+    return 20 * math.log10(255) - 10 * float(error.square().mean().log10())
+
+
+@pytest.mark.parametrize(
+    ("file", "sizes"),
+    [("branch-1/best.safetensors", "fsrcnn width 5"), ("joint/last.safetensors", "fsrcnn width 6")],
+)
+def test_any_checkpoint_can_rank_at_its_hardest_level(
+    copy: Experiment, file: str, sizes: str
+) -> None:
+    shutil.rmtree(copy.run / "reference")
+    path = copy.run / file
+
+    ranking = stages.rank_patches(copy, str(path))
+
+    branch = file.startswith("branch")
+    network = load_branch(path)[0] if branch else load_classsr(path).branches[-1]
+    for n in (0, len(ranking.psnr) - 1):
+        assert ranking.psnr[n] == pytest.approx(psnr_of(network, copy, n, ranking), abs=0.05)
+    kept = copy.ranking().provenance
+    assert kept.reference_checksum == sha256(path)
+    assert kept.reference == f"{sizes}, {path}"
+    assert kept.pairs_checksum == copy.pairs.checksum
+
+
+@pytest.mark.parametrize("spelling", [DEFAULT_MODEL, str(find_model(DEFAULT_MODEL).folder)])
+def test_a_released_model_can_rank_before_anything_is_trained(
+    finished: Finished, tmp_path: Path, spelling: str
+) -> None:
+    experiment = replace(finished.experiment, run=tmp_path / "not yet" / "run")
+
+    ranking = stages.rank_patches(experiment, spelling)
+
+    weights = find_model(DEFAULT_MODEL).path("model.safetensors")
+    hardest = load_classsr(weights).branches[-1]
+    for n in (0, len(ranking.psnr) - 1):
+        assert ranking.psnr[n] == pytest.approx(psnr_of(hardest, experiment, n, ranking), abs=0.05)
+    kept = experiment.ranking().provenance
+    assert kept.reference_checksum == sha256(weights)
+    assert kept.reference == f"fsrcnn width 56, {spelling}"
+
+
+def test_without_a_name_the_runs_own_reference_ranks(finished: Finished) -> None:
+    kept = finished.experiment.ranking().provenance
+
+    assert kept.reference == "fsrcnn width 4, reference/best.safetensors"
+
+
+@pytest.mark.parametrize("name", ["gone.safetensors", "no-such-model"])
+def test_a_reference_that_does_not_exist_is_named(finished: Finished, name: str) -> None:
+    with pytest.raises(ModelError, match=name):
+        stages.rank_patches(finished.experiment, name)
+
+
+def test_a_reference_of_another_scale_is_refused(finished: Finished, tmp_path: Path) -> None:
+    spec, path = BranchSpec("fsrcnn", 4, 2), tmp_path / "x2.safetensors"
+    save_branch(build_branch(spec), spec, path)
+
+    with pytest.raises(TrainingError, match=r"scale 4 but .*x2\.safetensors is at 2"):
+        stages.rank_patches(finished.experiment, str(path))
+
+
+@pytest.mark.parametrize("cut", [{"shares": (0.2, 0.3, 0.5)}, {"borders": (31.0, 24.0)}])
+def test_classes_are_cut_as_the_config_says(
+    copy: Experiment, cut: dict[str, tuple[float, ...]]
+) -> None:
+    config = CONFIG.model_copy(update={"ranking": RankingConfig.model_validate(cut)})
+
+    ranking = stages.rank_patches(replace(copy, config=config))
+
+    if "borders" in cut:
+        assert ranking.borders == (31.0, 24.0)
+    else:
+        found = np.bincount(ranking.levels, minlength=3) / len(ranking.psnr)
+        np.testing.assert_allclose(found, cut["shares"], atol=2 / len(ranking.psnr))
+
+
 def test_the_reference_learns(finished: Finished) -> None:
     scores = [
         line["psnr"] for line in metrics(finished.experiment.run / "reference") if "psnr" in line
@@ -329,11 +413,15 @@ def test_an_interrupted_stage_ends_as_if_it_had_not_been(
     shutil.rmtree(copy.run / stage)
 
     def interrupted(
-        pairs: Pairs, patches: Patches, *, count: int, seed: int, iteration: int
+        pairs: Pairs,
+        patches: Patches,
+        *,
+        iteration: int,
+        **options: Any,  # noqa: ANN401
     ) -> tuple[Any, Any]:
         if iteration == 3:
             raise KeyboardInterrupt
-        return batch(pairs, patches, count=count, seed=seed, iteration=iteration)
+        return batch(pairs, patches, iteration=iteration, **options)
 
     monkeypatch.setattr(stages, "batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -374,22 +462,43 @@ def test_the_reported_psnr_is_that_of_the_checkpoint(finished: Finished) -> None
     assert metrics(experiment.run / "joint")[-1]["psnr"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_level_that_gets_almost_nothing_is_reported(
-    copy: Experiment, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def collapsed(copy: Experiment) -> Experiment:
+    """A run whose Class-Module is certain of level 0 on every patch, before stage 3."""
     shutil.rmtree(copy.run / "joint")
-    collapsed = load_classsr(copy.run / "classifier" / LAST)
+    model = load_classsr(copy.run / "classifier" / LAST)
     with torch.no_grad():
-        collapsed.classifier.head.bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))
-    save_classsr(collapsed, copy.run / "classifier" / LAST)
+        model.classifier.head.bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))
+    save_classsr(model, copy.run / "classifier" / LAST)
+    return copy
 
+
+def test_a_level_that_gets_almost_nothing_is_reported(
+    collapsed: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, "classsr"):
-        stages.train_joint(copy)
+        stages.train_joint(collapsed)
 
-    assert {record.getMessage() for record in caplog.records} == {
-        "level 1 gets only 0.0 % of the patches",
-        "level 2 gets only 0.0 % of the patches",
-    }
+    said = [record.getMessage() for record in caplog.records]
+    assert "level 1 gets only 0.0 % of the patches" in said
+    assert "level 2 gets only 0.0 % of the patches" in said
+
+
+def test_a_saturated_class_module_starts_afresh_and_learns(
+    collapsed: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages.train_joint(collapsed)
+
+    assert "2: level 0 is certain on every patch (saturation); it starts afresh" in caplog.text
+    last = metrics(collapsed.run / "joint")[-1]
+    assert last["confidence"] < 0.99
+
+
+def test_a_collapse_can_be_made_to_stop_the_stage(collapsed: Experiment) -> None:
+    config = collapsed.config.model_copy(update={"on_collapse": "stop"})
+
+    with pytest.raises(TrainingError, match=r"iteration 2 level 0 is certain on every patch"):
+        stages.train_joint(dataclasses.replace(collapsed, config=config))
 
 
 def test_the_losses_are_added_with_their_weights() -> None:

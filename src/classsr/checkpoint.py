@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from classsr.errors import ModelError
-from classsr.networks import BranchSpec, ClassSR, build_branch
+from classsr.networks import BranchSpec, Classifier, ClassSR, build_branch
 
 BRANCH = "branch"
 CLASSSR = "classsr"
@@ -43,18 +43,21 @@ def save_classsr(model: ClassSR, path: Path) -> None:
     _write(model, path, CLASSSR, model.specs)
 
 
-def _read(path: Path, kind: str) -> tuple[list[BranchSpec], dict[str, torch.Tensor]]:
+def _read(path: Path, *kinds: str) -> tuple[str, list[BranchSpec], dict[str, torch.Tensor]]:
+    """Read which of the expected kinds the file holds, the sizes and the weights."""
     if not path.is_file():
         raise ModelError(f"There is no checkpoint at {path}.")
     try:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {}).get(META, "{}"))
-            if content.get("kind") != kind:
+            kind = content.get("kind")
+            if kind not in kinds:
                 raise ModelError(
-                    f"Expected a {kind} checkpoint but {path} holds {content.get('kind')!r}."
+                    f"Expected a {' or '.join(kinds)} checkpoint but {path} holds {kind!r}."
                 )
             specs = [BranchSpec(**spec) for spec in content["branches"]]
-            return specs, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return kind, specs, tensors
     except SafetensorError as exc:
         raise ModelError(f"{path} is damaged or no safetensors file ({exc}).") from exc
     except (KeyError, TypeError, ValueError) as exc:
@@ -75,10 +78,46 @@ def load_branch(path: Path) -> tuple[nn.Module, BranchSpec]:
         ModelError: the file is missing, damaged or holds something else.
 
     """
-    (spec,), tensors = _read(path, BRANCH)
+    _, (spec,), tensors = _read(path, BRANCH)
     module = build_branch(spec)
     _fill(module, tensors, path)
     return module.eval(), spec
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What a checkpoint of either kind holds, by level; a branch alone has no Class-Module."""
+
+    specs: tuple[BranchSpec, ...]
+    branches: tuple[nn.Module, ...]
+    classifier: Classifier | None
+
+
+def load_networks(path: Path) -> Networks:
+    """Read one branch or a whole ClassSR model, on the CPU and in eval mode.
+
+    Raises:
+        ModelError: the file is missing, damaged or holds something else.
+
+    """
+    kind, specs, tensors = _read(path, BRANCH, CLASSSR)
+    model = ClassSR(specs) if kind == CLASSSR else build_branch(specs[0])
+    _fill(model, tensors, path)
+    model.eval()
+    if isinstance(model, ClassSR):
+        return Networks(model.specs, tuple(model.branches), model.classifier)
+    return Networks((specs[0],), (model,), None)
+
+
+def load_hardest(path: Path) -> tuple[nn.Module, BranchSpec]:
+    """Read one branch or the hardest branch of a whole ClassSR model, on the CPU and in eval mode.
+
+    Raises:
+        ModelError: the file is missing, damaged or holds something else.
+
+    """
+    networks = load_networks(path)
+    return networks.branches[-1], networks.specs[-1]
 
 
 def load_classsr(path: Path) -> ClassSR:
@@ -88,7 +127,7 @@ def load_classsr(path: Path) -> ClassSR:
         ModelError: the file is missing, damaged or holds something else.
 
     """
-    specs, tensors = _read(path, CLASSSR)
+    _, specs, tensors = _read(path, CLASSSR)
     model = ClassSR(specs)
     _fill(model, tensors, path)
     return model.eval()

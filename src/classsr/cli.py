@@ -17,6 +17,7 @@ from classsr.errors import ClassSRError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
+    from classsr.model import Model
     from classsr.report import Report
     from classsr.training.stages import Experiment
     from classsr.upscaler import Upscaler
@@ -35,6 +36,10 @@ data_app = typer.Typer(help="Prepare pictures for training.", no_args_is_help=Tr
 train_app = typer.Typer(help="Train a ClassSR model, one command per stage.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
+figure_app = typer.Typer(
+    help="Draw how hard patches are and how training went.", no_args_is_help=True
+)
+app.add_typer(figure_app, name="figure")
 
 
 class PrecisionName(StrEnum):
@@ -50,6 +55,13 @@ class TilingName(StrEnum):
 
     halo = "halo"
     paper = "paper"
+
+
+class MeanName(StrEnum):
+    """Where a network has the mean colour subtracted."""
+
+    inside = "inside"
+    outside = "outside"
 
 
 def say(text: str) -> None:
@@ -350,13 +362,23 @@ def train_reference(
 
 @train_app.command("rank")
 def train_rank(
-    config: ConfigFile, pairs: PairsFolder, run: RunFolder, threads: Threads = None
+    config: ConfigFile,
+    pairs: PairsFolder,
+    run: RunFolder,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME|FOLDER",
+            help="Checkpoint or released model that ranks, at its hardest level; RUN/reference by default.",
+        ),
+    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Rank all patches by PSNR and cut them into classes."""
     experiment = _experiment(config, pairs, run, threads)
     from classsr.training import stages
 
-    stages.rank_patches(experiment)
+    stages.rank_patches(experiment, reference)
 
 
 @train_app.command("branch")
@@ -364,14 +386,18 @@ def train_branch(
     config: ConfigFile,
     pairs: PairsFolder,
     run: RunFolder,
-    level: Annotated[int, typer.Option(min=0, help="Which branch, 0 the easiest.")],
+    level: Annotated[
+        int | None, typer.Option(min=0, help="Which branch, 0 the easiest; all in turn by default.")
+    ] = None,
     threads: Threads = None,
 ) -> None:
-    """Stage 1: train one branch on the patches of its class."""
+    """Stage 1: train each branch on the patches of its class."""
     experiment = _experiment(config, pairs, run, threads)
     from classsr.training import stages
 
-    stages.train_branch(experiment, level)
+    levels = range(len(experiment.config.model.branches)) if level is None else [level]
+    for each in levels:
+        stages.train_branch(experiment, each)
 
 
 @train_app.command("classifier")
@@ -396,17 +422,23 @@ def train_joint(
     stages.train_joint(experiment)
 
 
+ReleasedFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="The released model to write.")
+]
+ModelName = Annotated[str | None, typer.Option(help="Of the model; the folder's name by default.")]
+Tile = Annotated[int, typer.Option(min=4, help="Side of a tile in LR pixels.")]
+Halo = Annotated[int, typer.Option(min=0, help="Neighbours around a tile in LR pixels.")]
+
+
 @app.command()
 def export(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="RUN/joint/last.safetensors.")
     ],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The released model to write.")],
-    name: Annotated[
-        str | None, typer.Option(help="Of the model; the folder's name by default.")
-    ] = None,
-    tile: Annotated[int, typer.Option(min=4, help="Side of a tile in LR pixels.")] = 32,
-    halo: Annotated[int, typer.Option(min=0, help="Neighbours around a tile in LR pixels.")] = 4,
+    folder: ReleasedFolder,
+    name: ModelName = None,
+    tile: Tile = 32,
+    halo: Halo = 4,
 ) -> None:
     """Turn a trained checkpoint into a released model."""
     try:
@@ -415,8 +447,107 @@ def export(
         raise UsageError(
             f"Exporting needs more packages ({exc}); run: pip install 'classsr[train]'"
         ) from exc
-    released = export_model(checkpoint, folder, name=name or folder.name, tile=tile, halo=halo)
-    say(f"{released.folder}: {released.config.name}, {len(released.config.levels)} levels")
+    _say_released(export_model(checkpoint, folder, name=name or folder.name, tile=tile, halo=halo))
+
+
+def _say_released(model: "Model") -> None:
+    count = len(model.config.levels)
+    say(f"{model.folder}: {model.config.name}, {count} level{'s' if count > 1 else ''}")
+
+
+@app.command("import")
+def import_foreign(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Checkpoint of other code, .pth or .safetensors.")
+    ],
+    folder: ReleasedFolder,
+    name: ModelName = None,
+    tile: Tile = 32,
+    halo: Halo = 4,
+    scale: Annotated[
+        int | None,
+        typer.Option(min=2, max=4, help="Of the network; read off the weights where they tell."),
+    ] = None,
+    mean: Annotated[
+        MeanName | None,
+        typer.Option(help="Where the mean colour is subtracted; read off the names by default."),
+    ] = None,
+) -> None:
+    """Turn a ClassSR model or a single branch trained by other code into a released model."""
+    import tempfile
+
+    try:
+        from classsr.export import export_model
+        from classsr.foreign import read_foreign
+    except ImportError as exc:
+        raise UsageError(
+            f"Importing needs more packages ({exc}); run: pip install 'classsr[train]'"
+        ) from exc
+    imported = read_foreign(file, scale=scale, mean=None if mean is None else mean.value)
+    say(f"{file}: {imported.description}")
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = Path(scratch) / "imported.safetensors"
+        imported.save(checkpoint)
+        _say_released(
+            export_model(checkpoint, folder, name=name or folder.name, tile=tile, halo=halo)
+        )
+
+
+RunFolders = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, to be compared.")
+]
+FigureFile = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The figure.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a figure that exists.")]
+
+
+def _check_figures() -> None:
+    try:
+        import classsr.figures.sheet  # noqa: F401
+    except ImportError as exc:
+        raise UsageError(
+            f"Figures need more packages ({exc}); run: pip install 'classsr[figures]'"
+        ) from exc
+
+
+@figure_app.command("ranking")
+def figure_ranking(
+    runs: RunFolders,
+    pairs: Annotated[
+        list[Path],
+        typer.Option("--pairs", metavar="DIR", help="Pairs of each run, in their order."),
+    ],
+    output: FigureFile,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB",
+            help="PSNR from which a patch is smooth; the first class border by default.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw PSNR over rank with example patches of every level, and print the share of smooth patches."""
+    _check_figures()
+    from classsr.figures.ranking import draw_ranking, open_ranked
+
+    if len(pairs) != len(runs):
+        raise UsageError(
+            f"Expected --pairs once for each of {len(runs)} runs but got it {len(pairs)} times."
+        )
+    sets = open_ranked(runs, pairs)
+    for smoothness in draw_ranking(sets, output, smooth=smooth, overwrite=overwrite):
+        sys.stdout.write(smoothness.line() + "\n")
+    say(f"{output}: drawn")
+
+
+@figure_app.command("training")
+def figure_training(runs: RunFolders, output: FigureFile, overwrite: Overwrite = False) -> None:
+    """Draw PSNR, cost and shares of the levels over the iterations of training."""
+    _check_figures()
+    from classsr.figures.training import draw_training, read_courses
+
+    draw_training(read_courses(runs), output, overwrite=overwrite)
+    say(f"{output}: drawn")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """A trained checkpoint -> a released model: ONNX graphs, weights and config.json in one folder."""
 
 import logging
+import shutil
 import warnings
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from classsr.checkpoint import load_classsr, save_classsr
-from classsr.errors import ModelError
+from classsr.checkpoint import load_networks
+from classsr.errors import ModelError, OutputError
 from classsr.flops import count_macs
 from classsr.model import (
     ClassifierInfo,
@@ -21,7 +22,7 @@ from classsr.model import (
     sha256,
     write_config,
 )
-from classsr.networks import ClassSR, as_branch
+from classsr.networks import BranchSpec, Classifier, as_branch
 
 CLASSIFIER = "classifier.onnx"
 WEIGHTS = "model.safetensors"
@@ -35,7 +36,8 @@ def export_model(checkpoint: Path, folder: Path, *, name: str, tile: int, halo: 
     """Write a released model and check every graph against its network.
 
     Args:
-        checkpoint: a whole ClassSR model, as stage 2 or 3 of the training leaves it.
+        checkpoint: a whole ClassSR model, as stage 2 or 3 of the training leaves it, or a branch alone, which
+            becomes a model with one level and no Class-Module.
         folder: created or refilled; config.json is written last.
         name: of the model.
         tile: side of a tile in LR pixels, as in training.
@@ -43,29 +45,36 @@ def export_model(checkpoint: Path, folder: Path, *, name: str, tile: int, halo: 
 
     Raises:
         ModelError: the checkpoint is damaged, or a graph differs from its network.
+        OutputError: the folder cannot be made.
 
     """
-    model = load_classsr(checkpoint)
-    folder.mkdir(parents=True, exist_ok=True)
+    networks = load_networks(checkpoint)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"The folder {folder} cannot be made ({exc.strerror}).") from exc
     (folder / "config.json").unlink(missing_ok=True)
-    save_classsr(model, folder / WEIGHTS)
-    files = [WEIGHTS, CLASSIFIER]
-    _export(nn.Sequential(model.classifier, nn.Softmax(dim=1)), folder / CLASSIFIER, tile)
+    weights = folder / WEIGHTS
+    if not (weights.exists() and weights.samefile(checkpoint)):
+        shutil.copyfile(checkpoint, weights)
+    files = [WEIGHTS]
+    classifier = None
+    if networks.classifier is not None:
+        classifier = _export_classifier(networks.classifier, folder, tile)
+        files.append(CLASSIFIER)
     levels = []
-    for index in range(len(model.branches)):
-        level = _describe(model, index)
-        _export(as_branch(model.branches[index]).fold(), folder / level.file, tile)
+    for index, (spec, branch) in enumerate(zip(networks.specs, networks.branches, strict=True)):
+        level = _describe(spec, branch, index)
+        _export(as_branch(branch).fold(), folder / level.file, tile)
         levels.append(level)
         files.append(level.file)
     config = ModelConfig(
         name=name,
-        scale=model.scale,
+        scale=networks.specs[0].scale,
         tile=tile,
         halo=halo,
         levels=tuple(levels),
-        classifier=ClassifierInfo(
-            CLASSIFIER, _parameters(model.classifier), count_macs(model.classifier, tile, tile)
-        ),
+        classifier=classifier,
         weights=WEIGHTS,
         sha256={file: sha256(folder / file) for file in files},
     )
@@ -73,11 +82,16 @@ def export_model(checkpoint: Path, folder: Path, *, name: str, tile: int, halo: 
     return open_model(folder)
 
 
-def _describe(model: ClassSR, index: int) -> Level:
-    spec, branch = model.specs[index], model.branches[index]
+def _export_classifier(classifier: Classifier, folder: Path, tile: int) -> ClassifierInfo:
+    _export(nn.Sequential(classifier, nn.Softmax(dim=1)), folder / CLASSIFIER, tile)
+    return ClassifierInfo(CLASSIFIER, _parameters(classifier), count_macs(classifier, tile, tile))
+
+
+def _describe(spec: BranchSpec, branch: nn.Module, index: int) -> Level:
     return Level(
         network=spec.network,
         width=spec.width,
+        depth=spec.depth,
         file=f"branch-{index}.onnx",
         parameters=_parameters(branch),
         macs_per_pixel=count_macs(branch, 16, 16) // 16**2,

@@ -2,7 +2,8 @@
 
     fsrcnn-x4/
     ├── config.json         what this module describes, with a checksum of every other file
-    ├── classifier.onnx     the Class-Module: RGB (N, 3, tile, tile) in [0, 1] -> probabilities (N, levels)
+    ├── classifier.onnx     the Class-Module: RGB (N, 3, tile, tile) in [0, 1] -> probabilities (N, levels);
+    │                       absent where there is one level
     ├── branch-0.onnx ...   one per level: RGB (N, 3, H, W) in [0, 1] -> (N, 3, scale * H, scale * W)
     ├── model.safetensors   the same weights for PyTorch
     └── README.md           the model card
@@ -28,16 +29,18 @@ class Level:
     """The branch of one level. `macs_per_pixel` counts multiply-accumulates per LR pixel."""
 
     network: str
-    width: int
+    width: int | None
     file: str
     parameters: int
     macs_per_pixel: int
-    receptive_radius: int
+    receptive_radius: int | None
+    depth: int | None = None
 
     @property
     def label(self) -> str:
-        """Name for people, such as FSRCNN-56."""
-        return f"{self.network.upper()}-{self.width}"
+        """Name for people, such as fsrcnn-56, compact-32x8 or bicubic."""
+        sizes = "x".join(str(size) for size in (self.width, self.depth) if size is not None)
+        return f"{self.network}-{sizes}" if sizes else self.network
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +54,17 @@ class ClassifierInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """What config.json says. `tile` is the side of a tile and `halo` its neighbours, in LR pixels."""
+    """What config.json says. `tile` is the side of a tile and `halo` its neighbours, in LR pixels.
+
+    `classifier` is None where there is one level and nothing to judge.
+    """
 
     name: str
     scale: int
     tile: int
     halo: int
     levels: tuple[Level, ...]
-    classifier: ClassifierInfo
+    classifier: ClassifierInfo | None
     weights: str
     sha256: dict[str, str]
 
@@ -130,7 +136,8 @@ def _parse(content: Any, folder: Path) -> ModelConfig:  # noqa: ANN401 - any JSO
     try:
         fields = {name: value for name, value in content.items() if name != "format"}
         fields["levels"] = tuple(Level(**level) for level in fields["levels"])
-        fields["classifier"] = ClassifierInfo(**fields["classifier"])
+        if fields["classifier"] is not None:
+            fields["classifier"] = ClassifierInfo(**fields["classifier"])
         return ModelConfig(**fields)
     except (KeyError, TypeError) as exc:
         raise ModelError(

@@ -11,6 +11,8 @@ AUTO = "auto"
 def forced_level(route: str, levels: int) -> int | None:
     """Return the one level that `route` asks for, or None where the Class-Module decides.
 
+    Where there is one level, there is nothing to decide.
+
     Args:
         route: auto, easiest, hardest or a level's number.
         levels: number of levels.
@@ -19,7 +21,7 @@ def forced_level(route: str, levels: int) -> int | None:
         UsageError: `route` is none of these.
 
     """
-    named = {AUTO: None, "easiest": 0, "hardest": levels - 1}
+    named = {AUTO: None if levels > 1 else 0, "easiest": 0, "hardest": levels - 1}
     if route in named:
         return named[route]
     if route.isdecimal() and int(route) < levels:

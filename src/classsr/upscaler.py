@@ -255,7 +255,9 @@ class Upscaler:
     ) -> Report:
         config = self.model.config
         macs = sum(n * level.macs_per_pixel for n, level in zip(pixels, config.levels, strict=True))
-        macs += len(levels) * config.classifier.macs * judged
+        if judged:
+            assert config.classifier is not None
+            macs += len(levels) * config.classifier.macs
         lr_pixels = enlarged.height * enlarged.width // config.scale**2
         return Report(
             input=None if path is None else str(path),

@@ -26,6 +26,7 @@ class ONNXBackend:
 
     def classifier(self, model: Model) -> Network:
         """Load the Class-Module; see `Backend.classifier`."""
+        assert model.config.classifier is not None
         return self._load(model.path(model.config.classifier.file))
 
     def branch(self, model: Model, level: int) -> Network:

@@ -35,6 +35,7 @@ class OpenVINOBackend:
 
     def classifier(self, model: Model) -> Network:
         """Load the Class-Module, in f32; see `Backend.classifier`."""
+        assert model.config.classifier is not None
         return self._load(model.path(model.config.classifier.file), "f32")
 
     def branch(self, model: Model, level: int) -> Network:

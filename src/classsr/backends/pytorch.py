@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from classsr.backends.base import Floats, Network, Precision
-from classsr.checkpoint import load_classsr
+from classsr.checkpoint import Networks, load_networks
 from classsr.errors import BackendError
 from classsr.model import Model
-from classsr.networks import ClassSR, as_branch
+from classsr.networks import as_branch
 
 
 class PyTorchBackend:
@@ -26,7 +26,7 @@ class PyTorchBackend:
         self.precision: Precision = "bf16" if self._wants_bf16(precision) else "f32"
         if threads is not None:
             torch.set_num_threads(threads)
-        self._loaded: dict[Path, ClassSR] = {}
+        self._loaded: dict[Path, Networks] = {}
 
     def _wants_bf16(self, precision: str) -> bool:
         if precision == "auto":
@@ -35,16 +35,18 @@ class PyTorchBackend:
 
     def classifier(self, model: Model) -> Network:
         """Load the Class-Module, in f32; see `Backend.classifier`."""
-        return self._network(nn.Sequential(self._model(model).classifier, nn.Softmax(dim=1)), "f32")
+        classifier = self._networks(model).classifier
+        assert classifier is not None
+        return self._network(nn.Sequential(classifier, nn.Softmax(dim=1)), "f32")
 
     def branch(self, model: Model, level: int) -> Network:
         """Load one branch; see `Backend.branch`."""
-        branch = as_branch(self._model(model).branches[level])
+        branch = as_branch(self._networks(model).branches[level])
         return self._network(branch.fold(), self.precision)
 
-    def _model(self, model: Model) -> ClassSR:
+    def _networks(self, model: Model) -> Networks:
         if model.folder not in self._loaded:
-            self._loaded[model.folder] = load_classsr(model.path(model.config.weights))
+            self._loaded[model.folder] = load_networks(model.path(model.config.weights))
         return self._loaded[model.folder]
 
     def _network(self, module: nn.Module, precision: Precision) -> Network:

@@ -57,20 +57,27 @@ def read_patches(pairs: Pairs, patches: Patches) -> tuple[RGB8, RGB8]:
     return lr, hr
 
 
-def augment(lr: RGB8, hr: RGB8, rng: np.random.Generator) -> tuple[RGB8, RGB8]:
-    """Turn and mirror each square patch by one of the eight symmetries, LR and HR alike."""
-    lr, hr = lr.copy(), hr.copy()
-    for n, symmetry in enumerate(rng.integers(0, 8, len(lr))):
-        for stack in (lr, hr):
-            patch = np.rot90(stack[n], symmetry % 4)
-            stack[n] = patch[:, ::-1] if symmetry >= 4 else patch
-    return lr, hr
+def augment(pictures: RGB8, symmetries: NDArray[np.int64]) -> RGB8:
+    """Turn and mirror each square patch (N, H, H, 3) by one of the eight symmetries, 0 to 7: (N,)."""
+    out = np.empty_like(pictures)
+    for n, symmetry in enumerate(symmetries.tolist()):
+        patch = np.rot90(pictures[n], symmetry % 4)
+        out[n] = patch[:, ::-1] if symmetry >= 4 else patch
+    return out
 
 
 def batch(
-    pairs: Pairs, patches: Patches, *, count: int, seed: int, iteration: int
+    pairs: Pairs,
+    patches: Patches,
+    *,
+    count: int,
+    seed: int,
+    iteration: int,
+    part: slice = slice(None),
 ) -> tuple[RGB8, RGB8]:
-    """Draw `count` patches with replacement, augmented: the batch of this iteration."""
+    """Draw `count` patches with replacement, augmented: the batch of this iteration, or the rows `part` of it."""
     rng = np.random.default_rng((seed, iteration))
-    chosen = patches.select(rng.integers(0, len(patches), count))
-    return augment(*read_patches(pairs, chosen), rng)
+    chosen = rng.integers(0, len(patches), count)[part]
+    symmetries = rng.integers(0, 8, count)[part]
+    lr, hr = read_patches(pairs, patches.select(chosen))
+    return augment(lr, symmetries), augment(hr, symmetries)

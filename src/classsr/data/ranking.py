@@ -1,7 +1,8 @@
 """Ranking: how hard each training patch is, and the classes cut from that order.
 
 A trained network enlarges every patch; the patches are ordered by PSNR (RGB, border of 4 cropped) and cut into
-classes, level 0 the easiest: the method of ClassSR, section 3.3.
+classes, level 0 the easiest: the method of ClassSR, section 3.3. Which network enlarges, and in which runtime, is the
+caller's choice and not known here.
 """
 
 import json
@@ -26,10 +27,11 @@ Upscale = Callable[[RGB8], RGB8]
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a ranking was made from."""
+    """What a ranking was made from. `reference` names the network for people; old files do not say it."""
 
     pairs_checksum: str
     reference_checksum: str
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,10 @@ def patch_psnr(sr: RGB8, hr: RGB8) -> NDArray[np.float32]:
     return psnr
 
 
-def quantile_borders(psnr: NDArray[np.float32], levels: int) -> tuple[float, ...]:
-    """Return the PSNR values that cut the patches into equal classes."""
-    shares = [1 - (k + 1) / levels for k in range(levels - 1)]
-    return tuple(float(value) for value in np.quantile(psnr, shares))
+def quantile_borders(psnr: NDArray[np.float32], shares: Sequence[float]) -> tuple[float, ...]:
+    """Return the PSNR values that cut the patches into classes of these shares, the easiest first; they sum to 1."""
+    harder = np.clip(1 - np.cumsum(shares[:-1]), 0, 1)
+    return tuple(float(value) for value in np.quantile(psnr, harder))
 
 
 def rank(
@@ -69,8 +71,10 @@ def rank(
     upscale: Upscale,
     *,
     levels: int,
+    shares: Sequence[float] | None = None,
     borders: Sequence[float] | None = None,
     reference_checksum: str,
+    reference: str = "",
     chunk: int = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranking:
@@ -79,29 +83,38 @@ def rank(
     Args:
         pairs: where the pixels are.
         patches: the patches to rank.
-        upscale: the trained reference network.
+        upscale: the trained reference network, in whichever runtime.
         levels: number of classes M.
-        borders: M - 1 falling values in dB; equal classes by default.
+        shares: M shares of the patches, the easiest class first, that sum to 1; equal by default.
+        borders: M - 1 falling values in dB, instead of shares.
         reference_checksum: of the reference network's weights, kept as provenance.
+        reference: its name for people, kept too.
         chunk: patches enlarged at once.
         progress: called with (patches done, patches in all).
 
     Raises:
-        UsageError: `borders` has the wrong length or does not fall.
+        UsageError: there are shares as well as borders, too many or too few, or borders that do not fall.
 
     """
+    if borders is not None and shares is not None:
+        raise UsageError("Expected shares or borders of the classes but got both.")
     if borders is not None and (
         len(borders) != levels - 1 or list(borders) != sorted(borders)[::-1]
     ):
         raise UsageError(f"Expected {levels - 1} falling PSNR borders but got {list(borders)}.")
+    if shares is None:
+        shares = [1 / levels] * levels
+    if len(shares) != levels:
+        raise UsageError(f"Expected {levels} shares but got {list(shares)}.")
     psnr = np.empty(len(patches), np.float32)
     for start in range(0, len(patches), chunk):
         part = np.arange(start, min(start + chunk, len(patches)))
         lr, hr = read_patches(pairs, patches.select(part))
         psnr[part] = patch_psnr(upscale(lr), hr)
         progress(int(part[-1]) + 1, len(patches))
-    cut = quantile_borders(psnr, levels) if borders is None else tuple(borders)
-    return Ranking(patches, psnr, cut, Provenance(pairs.checksum, reference_checksum))
+    cut = quantile_borders(psnr, shares) if borders is None else tuple(borders)
+    provenance = Provenance(pairs.checksum, reference_checksum, reference)
+    return Ranking(patches, psnr, cut, provenance)
 
 
 def save_ranking(ranking: Ranking, path: Path) -> None:

@@ -29,6 +29,10 @@ class ClassSR(nn.Module):
         """Size of the output over size of the input."""
         return as_branch(self.branches[0]).scale
 
+    def freeze_classifier(self) -> None:
+        """Let only the branches learn, each from the sub-images that it is given: training too is routed."""
+        self.classifier.requires_grad_(requires_grad=False)
+
     def freeze_branches(self) -> None:
         """Let only the Class-Module learn: no parameter and no running statistic of a branch moves any more."""
         self.branches.requires_grad_(requires_grad=False)
@@ -55,10 +59,11 @@ class ClassSR(nn.Module):
 
         """
         probabilities = self.probabilities(x)
-        outputs = torch.stack(
-            [branch(x).float() for branch in self.branches], dim=1
-        )  # (N, M, 3, H, W)
-        return torch.einsum("nm,nmchw->nchw", probabilities, outputs), probabilities
+        weights = probabilities[:, :, None, None, None].unbind(dim=1)  # M of (N, 1, 1, 1)
+        sr = weights[0] * self.branches[0](x).float()
+        for weight, branch in zip(weights[1:], self.branches[1:], strict=True):
+            sr = torch.addcmul(sr, weight, branch(x).float())
+        return sr, probabilities
 
     def routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Run on every sub-image only the branch judged likeliest, all sub-images of a level together.
@@ -78,4 +83,5 @@ class ClassSR(nn.Module):
         return out, probabilities
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mixture(x) if self.training else self.routed(x)
+        learns_routing = any(p.requires_grad for p in self.classifier.parameters())
+        return self.mixture(x) if self.training and learns_routing else self.routed(x)

@@ -1,14 +1,17 @@
 """One TOML file per experiment, for all stages. An unknown or missing key is an error."""
 
 import difflib
+import math
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from classsr.errors import UsageError
-from classsr.networks import BRANCHES, BranchSpec
+from classsr.networks import BranchSpec
+from classsr.networks.branch import sizes
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -17,15 +20,33 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class RankingConfig(_Section):
+    """Where the classes are cut; equal classes by default, as in the paper."""
+
+    shares: tuple[Annotated[float, Field(gt=0)], ...] | None = None  # by level, the easiest first
+    borders: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = None  # PSNR in dB
+
+    @model_validator(mode="after")
+    def _one_of_them_in_order(self) -> Self:
+        if self.shares is not None and self.borders is not None:
+            raise ValueError("expected shares or borders but got both")
+        if self.shares is not None and not math.isclose(sum(self.shares), 1, abs_tol=1e-6):
+            raise ValueError(f"expected shares that sum to 1 but got {sum(self.shares):g}")
+        if self.borders is not None and any(b >= a for a, b in pairwise(self.borders)):
+            raise ValueError(f"expected borders that fall but got {list(self.borders)}")
+        return self
+
+
 class BranchConfig(_Section):
-    """A branch: which network and how wide."""
+    """A branch: which network, and the sizes that it has."""
 
     network: str
-    width: Annotated[int, Field(ge=4)]
+    width: Annotated[int, Field(ge=4)] | None = None
+    depth: Positive | None = None
 
     def spec(self, scale: int) -> BranchSpec:
         """Return the sizes that build the branch."""
-        return BranchSpec(self.network, self.width, scale)
+        return BranchSpec(self.network, self.width, scale, self.depth)
 
 
 class ModelConfig(_Section):
@@ -60,6 +81,10 @@ class Schedule(_Section):
     final_learning_rate: Annotated[float, Field(ge=0)] = 1e-7
     validate_every: Positive = 2000
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    clip_norm: Annotated[float, Field(gt=0)] | None = None  # largest norm of the whole gradient
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = (
+        None  # decay of a running average of the weights
+    )
 
 
 class LossWeights(_Section):
@@ -89,17 +114,30 @@ class Config(_Section):
     seed: int
     model: ModelConfig
     data: DataConfig
+    ranking: RankingConfig = RankingConfig()
     reference: ReferenceConfig
     branch: Annotated[tuple[Schedule, ...], BeforeValidator(_as_list)]  # for all, or one per level
     classifier: Schedule
     joint: Schedule
     loss: LossWeights = LossWeights()
+    joint_output: Literal["mixture", "routed"] = "mixture"  # the paper's, or what runs at test time
+    on_collapse: Literal["mend", "stop"] = "mend"
 
     @model_validator(mode="after")
     def _one_schedule_per_level(self) -> Self:
         levels = len(self.model.branches)
         if len(self.branch) not in {1, levels}:
             raise ValueError(f"expected one [branch] or {levels} but got {len(self.branch)}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_for_all_levels(self) -> Self:
+        levels = len(self.model.branches)
+        shares, borders = self.ranking.shares, self.ranking.borders
+        if shares is not None and len(shares) != levels:
+            raise ValueError(f"expected {levels} shares in [ranking] but got {len(shares)}")
+        if borders is not None and len(borders) != levels - 1:
+            raise ValueError(f"expected {levels - 1} borders in [ranking] but got {len(borders)}")
         return self
 
     def branch_schedule(self, level: int) -> Schedule:
@@ -146,9 +184,8 @@ def load_config(path: Path) -> Config:
     except ValidationError as exc:
         raise UsageError(f"In {path}, {_explain(exc)}.") from exc
     for branch in (*config.model.branches, config.reference.branch):
-        if branch.network not in BRANCHES:
-            known = ", ".join(sorted(BRANCHES))
-            raise UsageError(
-                f"In {path}, expected a network among {known} but got {branch.network!r}."
-            )
+        try:
+            sizes(branch.spec(config.model.scale))
+        except UsageError as exc:
+            raise UsageError(f"In {path}: {exc}") from exc
     return config

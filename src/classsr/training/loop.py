@@ -1,23 +1,29 @@
 """The training loop of every stage: batches in, checkpoints and metrics out. Knows no stage by name.
 
-A stage's folder holds `metrics.jsonl`, `best.safetensors` (by validation PSNR), `last.safetensors` and `state.pt`,
-from which an interrupted stage goes on. All are written under another name first.
+A stage's folder holds `metrics.jsonl`, the same for TensorBoard, `best.safetensors` (by validation PSNR),
+`last.safetensors` and `state.pt`, from which an interrupted stage goes on. All are written under another name first.
+
+Under `torchrun` every process takes its part of each batch; the result is that of one process.
 """
 
 import json
 import logging
 import math
+import os
 import pickle
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from pytorch_optimizer import SOAP
+from tensorboardX import SummaryWriter
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from classsr.data.pairs import RGB8
 from classsr.errors import TrainingError
@@ -25,6 +31,7 @@ from classsr.training.config import Schedule
 
 LOG_EVERY = 200  # iterations
 BETAS = (0.9, 0.99)  # the paper's
+MOST_MENDED = 3  # times that a stage may mend its weights before it gives up
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +40,19 @@ logger = logging.getLogger(__name__)
 class Task:
     """What a stage trains and how it is judged.
 
-    `loss` maps (module, LR, HR), pictures in [0, 1], to named losses, of which "loss" is minimised. `validate` maps
-    the module to named scores, of which "psnr" decides what is best.
+    `batch` maps (iteration, part) to LR and HR, `part` being this process's rows of the batch. `loss` maps (module, LR,
+    HR), pictures in [0, 1], to named losses, of which "loss" is minimised. `validate` maps the module to named scores,
+    of which "psnr" decides what is best. `fault` maps (scores, iteration) to why the weights cannot learn any more, if
+    so, and `mend` changes them (module, times mended before) so that they can; without it the stage stops.
     """
 
     module: nn.Module
-    batch: Callable[[int], tuple[RGB8, RGB8]]
+    batch: Callable[[int, slice], tuple[RGB8, RGB8]]
     loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
     validate: Callable[[nn.Module], dict[str, float]]
-    save: Callable[[Path], None]
+    save: Callable[[nn.Module, Path], None]
+    fault: Callable[[dict[str, float], int], str | None] = lambda _scores, _iteration: None
+    mend: Callable[[nn.Module, int], None] | None = None
 
 
 def learning_rate(schedule: Schedule, iteration: int) -> float:
@@ -69,42 +80,102 @@ def train(task: Task, schedule: Schedule, *, folder: Path, device: str = "cpu") 
         The best checkpoint.
 
     Raises:
-        TrainingError: the loss is no longer finite, or `folder` holds a run of another schedule.
+        TrainingError: the loss is no longer finite, `folder` holds a run of another schedule, the weights had to be
+            mended too often, or the batch cannot be divided among the processes.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator=device, devices=1, precision=schedule.precision)
+    fabric = _fabric(device, schedule)
     module = task.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = build_optimizer(schedule, parameters)
-    wrapped, optimizer = fabric.setup(module, optimizer)
-    state = _State(module, optimizer, schedule, folder / "state.pt")
+    wrapped, optimizer = fabric.setup(module, build_optimizer(schedule, parameters))
+    state = _State(module, optimizer, _average(module, schedule), schedule, folder / "state.pt")
     started = state.load()
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
-        clock = time.perf_counter()
+    part = slice(fabric.global_rank, None, fabric.world_size)
+    with ExitStack() as stack:
+        metrics = None
+        if fabric.is_global_zero:
+            metrics = stack.enter_context(closing(_Metrics(folder, started, schedule)))
         for iteration in range(started, schedule.iterations):
             wrapped.train()
-            losses = _step(fabric, task, wrapped, optimizer, schedule, iteration)
+            losses = _step(fabric, task, wrapped, optimizer, schedule, iteration, part)
+            state.follow()
             done = iteration + 1
-            if done % LOG_EVERY == 0 or done == schedule.iterations:
-                pace = (time.perf_counter() - clock) / (done - started)
-                _log(metrics, schedule, done, losses, pace)
+            if metrics and (done % LOG_EVERY == 0 or done == schedule.iterations):
+                metrics.losses(done, losses)
             if done % schedule.validate_every == 0 or done == schedule.iterations:
                 if not all(bool(p.isfinite().all()) for p in parameters):
                     raise TrainingError(
                         f"The weights were spoilt before iteration {done}; the last good state is kept. "
-                        "Lower learning_rate or set precision to 32-true."
+                        "Lower learning_rate, set clip_norm, or set precision to 32-true."
                     )
-                wrapped.eval()
-                with torch.no_grad():
-                    scores = task.validate(wrapped)
-                _log(metrics, schedule, done, scores, None)
-                if scores["psnr"] > state.best:
-                    state.best = scores["psnr"]
-                    task.save(folder / "best.safetensors")
-                task.save(folder / "last.safetensors")
-                state.save(done)
+                _judge(fabric, task, state, metrics, done, folder)
     return folder / "best.safetensors"
+
+
+def _judge(
+    fabric: Fabric,
+    task: Task,
+    state: "_State",
+    metrics: "_Metrics | None",
+    done: int,
+    folder: Path,
+) -> None:
+    """Validate, save, and mend what cannot learn any more; the first process does it for all."""
+    why = None
+    if metrics:
+        state.judged.eval()
+        with torch.no_grad(), fabric.autocast():
+            scores = task.validate(state.judged)
+        metrics.scores(done, scores)
+        if scores["psnr"] > state.best:
+            state.best = scores["psnr"]
+            task.save(state.judged, folder / "best.safetensors")
+        why = task.fault(scores, done)
+    why = fabric.broadcast(why)
+    if why:
+        if not task.mend or state.mended == MOST_MENDED or done == state.schedule["iterations"]:
+            raise TrainingError(
+                f"At iteration {done} {why}, after {state.mended} fresh starts; the last good state is kept. "
+                "Lower learning_rate, or check that the patches and the branches differ."
+            )
+        if metrics:
+            task.mend(state.module, state.mended)
+        state.restart(fabric)
+        logger.warning("%d: %s; it starts afresh (%d of %d)", done, why, state.mended, MOST_MENDED)
+    if metrics:
+        task.save(state.judged, folder / "last.safetensors")
+        state.save(done)
+
+
+def _fabric(device: str, schedule: Schedule) -> Fabric:
+    """Set up this process, and its place among the others where `torchrun` started several."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if schedule.batch % processes:
+        raise TrainingError(
+            f"Expected a batch that {processes} processes can share equally but got {schedule.batch}."
+        )
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator=device,
+        devices=local,
+        num_nodes=processes // local,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=schedule.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _average(module: nn.Module, schedule: Schedule) -> AveragedModel | None:
+    """Return the running average of the weights, if the schedule wants one."""
+    if schedule.ema is None:
+        return None
+    return AveragedModel(
+        module,
+        multi_avg_fn=get_ema_multi_avg_fn(schedule.ema),  # type: ignore[no-untyped-call]
+        use_buffers=True,
+    )
 
 
 def _step(
@@ -114,51 +185,108 @@ def _step(
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
     iteration: int,
-) -> dict[str, float]:
+    part: slice,
+) -> dict[str, Tensor]:
     """Do one iteration and return its losses."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(schedule, iteration)
-    lr, hr = task.batch(iteration)
+    lr, hr = task.batch(iteration, part)
     losses = task.loss(module, to_tensor(lr, fabric.device), to_tensor(hr, fabric.device))
-    values = {name: float(value.detach()) for name, value in losses.items()}
-    if not math.isfinite(values["loss"]):
+    if not bool(losses["loss"].isfinite()):
         raise TrainingError(
-            f"The loss became {values['loss']} at iteration {iteration}; the last good state is kept. "
-            "Lower learning_rate or set precision to 32-true."
+            f"The loss became {float(losses['loss'].detach())} at iteration {iteration}; the last good state is kept. "
+            "Lower learning_rate, set clip_norm, or set precision to 32-true."
         )
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(losses["loss"])
+    if schedule.clip_norm is not None:
+        nn.utils.clip_grad_norm_(module.parameters(), schedule.clip_norm)
     optimizer.step()
-    return values
+    return losses
 
 
-def _log(
-    metrics: TextIO, schedule: Schedule, done: int, values: dict[str, float], pace: float | None
-) -> None:
-    """Append one line to metrics.jsonl and to the log."""
-    line = {"iteration": done, **values}
-    text = " ".join(f"{name} {value:.4g}" for name, value in values.items())
-    if pace is not None:
-        line["learning_rate"] = learning_rate(schedule, done)
-        line["seconds_per_iteration"] = pace
-        left = pace * (schedule.iterations - done) / 60
-        text += f" | {1 / pace:.1f} it/s, {left:.0f} min left"
-    metrics.write(json.dumps(line) + "\n")
-    metrics.flush()
-    logger.info("%d/%d %s", done, schedule.iterations, text)
+class _Metrics:
+    """Writes what happens to metrics.jsonl, TensorBoard and the log; drops what came after the last saved state."""
+
+    def __init__(self, folder: Path, started: int, schedule: Schedule) -> None:
+        self._path = folder / "metrics.jsonl"
+        self._schedule, self._started = schedule, started
+        self._clock = time.perf_counter()
+        kept = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = [line for line in kept if _iteration(line) <= started]
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._board = SummaryWriter(str(folder), purge_step=started + 1)
+
+    def losses(self, done: int, losses: dict[str, Tensor]) -> None:
+        """Write the losses of an iteration and when the stage will end."""
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        pace = (time.perf_counter() - self._clock) / (done - self._started)
+        left = pace * (self._schedule.iterations - done) / 60
+        more = {"learning_rate": learning_rate(self._schedule, done), "seconds_per_iteration": pace}
+        self._write(done, values, more, f" | {1 / pace:.1f} it/s, {left:.0f} min left")
+
+    def scores(self, done: int, scores: dict[str, float]) -> None:
+        """Write the scores of a validation."""
+        self._write(done, scores, {}, "")
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._board.close()
+
+    def _write(self, done: int, values: dict[str, float], more: dict[str, float], end: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"iteration": done, **values, **more}) + "\n")
+        for name, value in (values | more).items():
+            self._board.add_scalar(name, value, done)
+        text = " ".join(f"{name} {value:.4g}" for name, value in values.items())
+        logger.info("%d/%d %s%s", done, self._schedule.iterations, text, end)
+
+
+def _iteration(line: str) -> float:
+    """Return the iteration of a line of metrics.jsonl; infinity for half a line."""
+    try:
+        return float(json.loads(line)["iteration"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class _State:
-    """What an interrupted stage needs to go on: weights, optimiser, place in the schedule, best score."""
+    """What an interrupted stage needs to go on: weights, their average, optimiser, place, best score."""
 
     def __init__(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, schedule: Schedule, path: Path
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: AveragedModel | None,
+        schedule: Schedule,
+        path: Path,
     ) -> None:
         self.module = module
         self.optimizer = optimizer
+        self.average = average
         self.schedule = schedule.model_dump()
         self.path = path
         self.best = -math.inf
+        self.mended = 0
+
+    @property
+    def judged(self) -> nn.Module:
+        """The module that is validated and saved: the running average, if there is one."""
+        return self.module if self.average is None else self.average.module
+
+    def follow(self) -> None:
+        """Let the running average follow the weights."""
+        if self.average is not None:
+            self.average.update_parameters(self.module)
+
+    def restart(self, fabric: Fabric) -> None:
+        """Take over weights that the first process mended, in all processes and in the running average."""
+        self.mended += 1
+        if fabric.world_size > 1:
+            for value in self.module.state_dict().values():
+                torch.distributed.broadcast(value, src=0)
+        if self.average is not None:
+            self.average.module.load_state_dict(self.module.state_dict())
 
     def load(self) -> int:
         """Restore what the folder holds and return the number of iterations done."""
@@ -174,23 +302,30 @@ class _State:
             )
         try:
             self.module.load_state_dict(saved["module"])
+            if self.average is not None:
+                self.average.load_state_dict(saved["average"])
         except RuntimeError as exc:
             raise TrainingError(
                 f"{self.path} belongs to a run with another network; use another --run folder or delete it."
             ) from exc
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.best = saved["best"]
+        self.best, self.mended = saved["best"], saved["mended"]
         return int(saved["iteration"])
 
     def save(self, iteration: int) -> None:
         """Write everything; the old state stays until the new one is complete."""
         part = self.path.with_suffix(".part")
-        content = {
+        content: dict[str, Any] = {
             "iteration": iteration,
             "schedule": self.schedule,
             "best": self.best,
+            "mended": self.mended,
             "module": self.module.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        torch.save(content, part)
+        with part.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(self.path)

@@ -1,6 +1,8 @@
 """The losses of ClassSR (Kong et al., CVPR 2021, section 3.4), for any number of levels M."""
 
 import torch
+import torch.distributed
+import torch.distributed.nn
 from torch import Tensor
 
 
@@ -32,3 +34,15 @@ def average_loss(probabilities: Tensor) -> Tensor:
     batch, levels = probabilities.shape
     distance = (probabilities.sum(dim=0) - batch / levels).abs().sum()
     return distance / (2 * batch * (levels - 1) / levels)
+
+
+def from_all_processes(rows: Tensor) -> Tensor:
+    """Return the rows of all training processes, with gradients: Average-Loss is about a whole batch.
+
+    Args:
+        rows: (B, M), as many in every process.
+
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    return torch.cat(torch.distributed.nn.all_gather(rows))  # type: ignore[no-untyped-call]

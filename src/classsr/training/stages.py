@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,16 +21,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classsr.checkpoint import load_branch, load_classsr, save_branch, save_classsr
+from classsr.checkpoint import load_branch, load_classsr, load_hardest, save_branch, save_classsr
 from classsr.data.pairs import RGB8, Pairs, open_pairs
 from classsr.data.patches import Patches, batch, find_patches, read_patches
-from classsr.data.ranking import Ranking, load_ranking, rank, save_ranking
+from classsr.data.ranking import Ranking, Upscale, load_ranking, rank, save_ranking
 from classsr.errors import TrainingError
-from classsr.model import sha256
+from classsr.flops import count_macs
+from classsr.model import find_model, sha256
 from classsr.networks import BranchSpec, ClassSR, build_branch
+from classsr.networks.branch import sizes
+from classsr.training.collapse import collapse, health, start_afresh
 from classsr.training.config import Config, LossWeights, load_config
 from classsr.training.loop import Task, to_tensor, train
-from classsr.training.losses import average_loss, class_loss
+from classsr.training.losses import average_loss, class_loss, from_all_processes
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -113,17 +117,25 @@ def train_reference(experiment: Experiment) -> Path:
     return train(task, config.reference.schedule, folder=folder, device=experiment.device)
 
 
-def rank_patches(experiment: Experiment) -> Ranking:
-    """Rank the training and validation patches with the reference network and write `ranking.npz`."""
-    path = experiment.run / "reference" / BEST
-    network, _ = load_branch(path)
-    network = network.to(experiment.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def rank_patches(experiment: Experiment, reference: str | None = None) -> Ranking:
+    """Rank the training and validation patches by a trained network and write `ranking.npz`.
 
-    def upscale(lr: RGB8) -> RGB8:
-        with torch.inference_mode():
-            sr = network(to_tensor(lr, torch.device(experiment.device)))
-        pixels: RGB8 = (sr.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return pixels
+    Args:
+        experiment: which patches, and where the classes are cut.
+        reference: a checkpoint, or a released model's name or folder, of which the hardest branch ranks; by default the
+            network of `train_reference`.
+
+    Raises:
+        ModelError: there is no such network, or it is damaged.
+        TrainingError: it enlarges by another factor.
+
+    """
+    path = _reference_weights(experiment, reference)
+    network, spec = load_hardest(path)
+    if spec.scale != experiment.pairs.scale:
+        raise TrainingError(
+            f"Expected a reference at scale {experiment.pairs.scale} but {reference or path} is at {spec.scale}."
+        )
 
     def progress(done: int, total: int) -> None:
         if done % (CHUNK * 200) == 0 or done == total:
@@ -135,40 +147,76 @@ def rank_patches(experiment: Experiment) -> Ranking:
         np.concatenate([train_set.y, validation_set.y]),
         np.concatenate([train_set.x, validation_set.x]),
     )
-    levels = len(experiment.config.model.branches)
+    config = experiment.config
     ranking = rank(
         experiment.pairs,
         both,
-        upscale,
-        levels=levels,
+        _as_upscale(network, experiment.device),
+        levels=len(config.model.branches),
+        shares=config.ranking.shares,
+        borders=config.ranking.borders,
         reference_checksum=sha256(path),
+        reference=f"{_sizes_in_words(spec)}, {reference or f'reference/{BEST}'}",
         chunk=CHUNK,
         progress=progress,
     )
+    experiment.run.mkdir(parents=True, exist_ok=True)
     save_ranking(ranking, experiment.run / "ranking.npz")
     logger.info("class borders: %s dB", ", ".join(f"{border:.2f}" for border in ranking.borders))
     return ranking
 
 
+def _reference_weights(experiment: Experiment, reference: str | None) -> Path:
+    """Find the file of the network that ranks."""
+    if reference is None:
+        return experiment.run / "reference" / BEST
+    if reference.endswith(".safetensors") or Path(reference).is_file():
+        return Path(reference)
+    model = find_model(reference)
+    return model.path(model.config.weights)
+
+
+def _as_upscale(network: nn.Module, device: str) -> Upscale:
+    """Let a network enlarge pictures of 8 bits."""
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def upscale(lr: RGB8) -> RGB8:
+        with torch.inference_mode():
+            sr = network(to_tensor(lr, torch.device(device)))
+        pixels: RGB8 = (sr.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return pixels
+
+    return upscale
+
+
+def _sizes_in_words(spec: BranchSpec) -> str:
+    return " ".join([spec.network, *(f"{name} {size}" for name, size in sizes(spec).items())])
+
+
 def train_branch(experiment: Experiment, level: int) -> Path:
-    """Stage 1: train the branch of one level on the patches of its class."""
+    """Stage 1: train the branch of one level on the patches of its class, unless it has nothing to learn."""
     config, ranking = experiment.config, experiment.ranking()
     if not 0 <= level < len(config.model.branches):
         raise TrainingError(
             f"Expected a level from 0 to {len(config.model.branches) - 1} but got {level}."
         )
+    folder, spec = experiment.run / f"branch-{level}", config.model.specs()[level]
+    if not any(p.requires_grad for p in build_branch(spec).parameters()):
+        logger.info("%s has nothing to learn", spec.network)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_branch(build_branch(spec), spec, folder / BEST)
+        return folder / BEST
     mine = ranking.levels == level
     held_out = experiment.held_out()[ranking.patches.picture]
     torch.manual_seed(config.seed + level)
     task = _branch_task(
         experiment,
-        config.model.specs()[level],
+        spec,
         ranking.patches.select(mine & ~held_out),
         ranking.patches.select(mine & held_out),
         count=config.branch_schedule(level).batch,
         seed=config.seed + level,
     )
-    folder = experiment.run / f"branch-{level}"
     return train(task, config.branch_schedule(level), folder=folder, device=experiment.device)
 
 
@@ -180,19 +228,21 @@ def train_classifier(experiment: Experiment) -> Path:
         trained, _ = load_branch(experiment.run / f"branch-{level}" / BEST)
         branch.load_state_dict(trained.state_dict())
     model.freeze_branches()
-    task = _classsr_task(experiment, model, count=experiment.config.classifier.batch)
+    task = classsr_task(experiment, model, count=experiment.config.classifier.batch)
     folder = experiment.run / "classifier"
     return train(task, experiment.config.classifier, folder=folder, device=experiment.device)
 
 
 def train_joint(experiment: Experiment) -> Path:
-    """Stage 3: train the branches and the Class-Module together.
+    """Stage 3: train the branches and the Class-Module together, or the branches on what they are given.
 
     It goes on from the end of stage 2, not from its best PSNR: early in that stage most patches go to the hardest
     branch, which is good for PSNR and for nothing else.
     """
     model = load_classsr(experiment.run / "classifier" / LAST)
-    task = _classsr_task(experiment, model, count=experiment.config.joint.batch)
+    if experiment.config.joint_output == "routed":
+        model.freeze_classifier()
+    task = classsr_task(experiment, model, count=experiment.config.joint.batch)
     folder = experiment.run / "joint"
     return train(task, experiment.config.joint, folder=folder, device=experiment.device)
 
@@ -211,9 +261,8 @@ def _branch_task(
             f"Expected patches to train and validate on but got {len(patches)} and {len(validation)}; "
             "change validation_pictures or add pictures."
         )
-    module = build_branch(spec)
     pairs = experiment.pairs
-    lr, hr = read_patches(pairs, _spread(validation, experiment.config.data.validation_patches))
+    lr, hr = read_patches(pairs, _evenly(validation, experiment.config.data.validation_patches))
 
     def loss(network: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         return {"loss": F.l1_loss(network(x).float(), target)}
@@ -223,44 +272,62 @@ def _branch_task(
         return {"psnr": _psnr(squared)}
 
     return Task(
-        module=module,
-        batch=lambda iteration: batch(pairs, patches, count=count, seed=seed, iteration=iteration),
+        module=build_branch(spec),
+        batch=lambda iteration, part: batch(
+            pairs, patches, count=count, seed=seed, iteration=iteration, part=part
+        ),
         loss=loss,
         validate=validate,
-        save=lambda path: save_branch(module, spec, path),
+        save=lambda module, path: save_branch(module, spec, path),
     )
 
 
-def _classsr_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
+def classsr_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
+    """Return what stages 2 and 3 do: train what is not frozen of a ClassSR model, in its mixture, on all patches."""
     pairs, config = experiment.pairs, experiment.config
     patches = experiment.training_patches()
     lr, hr = read_patches(
-        pairs, _spread(experiment.validation_patches(), config.data.validation_patches)
+        pairs, _evenly(experiment.validation_patches(), config.data.validation_patches)
     )
+    costs = _relative_costs(model, patches.size)
+    levels = len(model.branches)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        squared, chosen = [], []
+        squared, judged = [], []
         for x, y in _chunks(lr, hr, experiment.device):
             sr, probabilities = network(x)
             squared.append(_squared_error(sr, y))
-            chosen.append(probabilities.argmax(dim=1))
-        shares = torch.bincount(torch.cat(chosen), minlength=len(model.branches)) / len(lr)
-        scores = {"psnr": _psnr(squared)}
-        scores |= {f"share_{level}": float(share) for level, share in enumerate(shares)}
+            judged.append(probabilities)
+        scores = {"psnr": _psnr(squared)} | health(torch.cat(judged))
+        shares = [scores[f"share_{level}"] for level in range(levels)]
+        scores["cost"] = sum(s * c for s, c in zip(shares, costs, strict=False)) + costs[-1]
         for level, share in enumerate(shares):
             if share < SCARCE:
                 logger.warning("level %d gets only %.1f %% of the patches", level, 100 * share)
         return scores
 
+    def mend(network: nn.Module, mended: int) -> None:
+        assert isinstance(network, ClassSR)
+        x = torch.cat([x for x, _ in _chunks(lr, hr, experiment.device)])
+        start_afresh(network.classifier, x, seed=config.seed + mended + 1)
+
     return Task(
         module=model,
-        batch=lambda iteration: batch(
-            pairs, patches, count=count, seed=config.seed, iteration=iteration
+        batch=lambda iteration, part: batch(
+            pairs, patches, count=count, seed=config.seed, iteration=iteration, part=part
         ),
         loss=lambda network, x, target: classsr_losses(network(x), target, config.loss),
         validate=validate,
-        save=lambda path: save_classsr(model, path),
+        save=lambda module, path: save_classsr(cast("ClassSR", module), path),
+        fault=lambda scores, iteration: collapse(scores, levels, iteration),
+        mend=mend if config.on_collapse == "mend" else None,
     )
+
+
+def _relative_costs(model: ClassSR, size: int) -> list[float]:
+    """Return what a patch costs in each branch and, last, in the Class-Module, of what the hardest branch costs."""
+    macs = [count_macs(module, size, size) for module in (*model.branches, model.classifier)]
+    return [each / macs[-2] for each in macs]
 
 
 def classsr_losses(
@@ -268,12 +335,13 @@ def classsr_losses(
 ) -> dict[str, Tensor]:
     """Combine the three losses of the paper (eq. 5) for an output of `ClassSR.mixture`."""
     sr, probabilities = output
-    l1, sharp, equal = F.l1_loss(sr, hr), class_loss(probabilities), average_loss(probabilities)
+    l1, sharp = F.l1_loss(sr, hr), class_loss(probabilities)
+    equal = average_loss(from_all_processes(probabilities))
     total = weights.l1 * l1 + weights.class_loss * sharp + weights.average_loss * equal
     return {"loss": total, "l1": l1, "class_loss": sharp, "average_loss": equal}
 
 
-def _spread(patches: Patches, most: int) -> Patches:
+def _evenly(patches: Patches, most: int) -> Patches:
     """Pick at most `most` patches, evenly spread."""
     return patches.select(np.unique(np.linspace(0, len(patches) - 1, most).astype(np.int64)))
 

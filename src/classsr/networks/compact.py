@@ -1,0 +1,144 @@
+"""Compact: our plain network, 3x3 convolutions in LR and nothing else that costs; no paper of its own.
+
+After the fastest networks of the efficient super-resolution challenges (known as SRVGGNetCompact and ECBSR in the
+field): processors run a chain of equal 3x3 convolutions closest to their peak. The input is added, enlarged by our
+fixed bicubic, so that the network learns only what bicubic lacks; a fresh one is bicubic.
+
+The re-parameterised form trains every convolution as a sum of paths and runs the one convolution that they equal:
+Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", CVPR 2021, and Zhang et al., "Edge-oriented Convolution
+Block for Real-time Super Resolution on Mobile Devices", ACM MM 2021. It differs from both in having no BatchNorm and no
+edge filters, and in merging the paths in training too: the sum is linear, so its gradients are the same at the
+cost of one convolution.
+"""
+
+import copy
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from classsr.networks.bicubic import Bicubic
+from classsr.networks.layers import conv3x3, without_autocast
+
+# Variance of a fresh convolution's outputs over the mean square of its inputs:
+KAIMING = 2 / (1 + 0.25**2)  # keeps the signal's size before a PReLU, whose slope starts at 0.25
+SILENT = 0.0  # the last convolution starts at zero
+RESIDUAL = (
+    1.1  # beside the identity, of which PReLU takes little; with KAIMING 16 layers grow 45-fold
+)
+PATHS = 3  # of a RepConv, besides the identity
+EXPANSION = 2  # of a RepConv's widest path
+
+
+def _start(layer: nn.Conv2d, variance: float) -> None:
+    """Draw weights whose outputs have `variance` times the mean square of the inputs; no bias."""
+    nn.init.normal_(layer.weight, std=(variance / layer.weight[0].numel()) ** 0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _plain(inputs: int, outputs: int, variance: float) -> nn.Conv2d:
+    """Build a 3x3 convolution."""
+    layer = conv3x3(inputs, outputs)
+    _start(layer, variance)
+    return layer
+
+
+class RepConv(nn.Conv2d):
+    """A 3x3 convolution that is learned as a sum of paths.
+
+    The paths: its own 3x3 kernel; a 1x1; a 1x1 that widens, followed by a 3x3; and the identity, where there are as
+    many inputs as outputs and the start is not silent. The widening has no bias, so that the zeros beyond the border
+    stay zeros and the paths add up exactly there too.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        variance: KAIMING or SILENT, in equal shares for the paths; beside the identity RESIDUAL takes its place.
+        width: channels of the network; the widest path has twice as many.
+
+    """
+
+    identity: Tensor
+
+    def __init__(self, inputs: int, outputs: int, variance: float, *, width: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.point = nn.Conv2d(inputs, outputs, 1)
+        self.widen = nn.Conv2d(inputs, EXPANSION * width, 1, bias=False)
+        self.mix = conv3x3(EXPANSION * width, outputs)
+        passes = inputs == outputs and variance > SILENT
+        kernel = nn.init.dirac_(torch.empty(outputs, inputs, 3, 3))
+        self.register_buffer("identity", kernel * passes, persistent=False)
+        share = (RESIDUAL - 1 if passes else variance) / PATHS
+        for path in (self, self.point, self.mix):
+            _start(path, share)
+        _start(self.widen, 1.0)
+
+    def merged(self) -> tuple[Tensor, Tensor]:
+        """Return kernel (outputs, inputs, 3, 3) and bias (outputs,) of the convolution that the paths equal."""
+        assert self.bias is not None
+        assert self.point.bias is not None
+        assert self.mix.bias is not None
+        with without_autocast(self.weight):
+            mixed = torch.einsum("omyx,mi->oiyx", self.mix.weight, self.widen.weight[:, :, 0, 0])
+            point = F.pad(self.point.weight, (1, 1, 1, 1))
+            weight = self.identity + self.weight + point + mixed
+            return weight, self.bias + self.point.bias + self.mix.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.merged()
+        return F.conv2d(x, weight, bias, padding=1)
+
+    def fold(self) -> nn.Module:
+        """Return the same function as one convolution."""
+        weight, bias = self.merged()
+        conv = conv3x3(self.in_channels, self.out_channels).to(weight)  # its device and type
+        conv.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
+        return conv
+
+
+class Compact(nn.Module):
+    """Enlarge RGB in [0, 1]: (N, 3, H, W) -> (N, 3, scale * H, scale * W).
+
+    Args:
+        width: channels; multiples of 16 fill the registers of today's processors.
+        scale: 2, 3 or 4.
+        depth: convolutions between the first and the last.
+        reparameterised: learn every convolution as a sum of paths.
+
+    """
+
+    enlarge: nn.Module
+
+    def __init__(
+        self, width: int, scale: int, *, depth: int, reparameterised: bool = False
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.depth = depth
+        build = partial(RepConv, width=width) if reparameterised else _plain
+        layers: list[nn.Module] = [build(3, width, KAIMING), nn.PReLU(width)]
+        for _ in range(depth):
+            layers += [build(width, width, KAIMING), nn.PReLU(width)]
+        layers += [build(width, 3 * scale**2, SILENT), nn.PixelShuffle(scale)]
+        self.body = nn.Sequential(*layers)
+        self.enlarge = Bicubic(scale)
+
+    @property
+    def receptive_radius(self) -> int:
+        """Pixels of LR to each side that an output pixel depends on: those of `depth` + 2 convolutions."""
+        return self.depth + 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + self.enlarge(x)
+
+    def fold(self) -> nn.Module:
+        """Return the same function built of plain layers only, as it is exported."""
+        folded = copy.deepcopy(self)
+        for place, layer in enumerate(folded.body):
+            if isinstance(layer, RepConv):
+                folded.body[place] = layer.fold()
+        assert isinstance(folded.enlarge, Bicubic)
+        folded.enlarge = folded.enlarge.fold()
+        return folded

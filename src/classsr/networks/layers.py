@@ -1,0 +1,66 @@
+"""Layers that several networks share: 3x3 convolutions, residuals, the mean colour, the way up to HR."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, of the training pictures of EDSR, CARN and RCAN
+FACTORS = {2: (2,), 3: (3,), 4: (2, 2)}  # by which an upsampler enlarges in turn, for each scale
+
+
+def conv3x3(inputs: int, outputs: int, *, groups: int = 1) -> nn.Conv2d:
+    """Build a 3x3 convolution that keeps the size."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1, groups=groups)
+
+
+class Residual(nn.Sequential):
+    """Add to the input what the layers make of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)  # type: ignore[no-untyped-call]
+
+
+class MeanShift(nn.Module):
+    """Add `sign` times the mean colour of DIV2K, fixed.
+
+    Stored in the published form, as a 1x1 convolution with the identity as its kernel; computed, and counted, as the
+    addition that it equals, which stays in float32 under autocast.
+    """
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(3)[:, :, None, None], requires_grad=False)
+        self.bias = nn.Parameter(sign * torch.tensor(DIV2K_MEAN), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias.view(-1, 1, 1)
+
+
+def upsampler(scale: int, step: Callable[[int], Iterable[nn.Module]]) -> nn.Sequential:
+    """Build the way up to HR; `step` gives the layers that enlarge by 2 or 3."""
+    return nn.Sequential(*[layer for factor in FACTORS[scale] for layer in step(factor)])
+
+
+def upsampler_reach(scale: int, *, after: int) -> int:
+    """Return the LR pixels to each side that an output pixel depends on.
+
+    Every step is one 3x3 convolution and PixelShuffle.
+
+    Args:
+        scale: of the upsampler.
+        after: 3x3 convolutions behind it, in HR.
+
+    """
+    reach = after
+    for factor in reversed(FACTORS[scale]):
+        reach = (
+            -(-reach // factor) + 1
+        )  # rounded up, in pixels before the step, then its convolution
+    return reach
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Compute in the type of `x` also under autocast, of which meta tensors know nothing."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

@@ -1,0 +1,46 @@
+"""The shared layers say what they claim; `upsampler_reach` is tested by the receptive radius of every network."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from classsr.networks.layers import MeanShift, Residual, upsampler, without_autocast
+
+MEAN = torch.tensor([0.4488, 0.4371, 0.4040])  # of DIV2K, as printed in the code of EDSR
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_mean_shift_is_the_convolution_that_it_is_stored_as(sign: int) -> None:
+    shift = MeanShift(sign)
+    x = torch.rand(2, 3, 4, 5)
+
+    found = shift(x)
+
+    torch.testing.assert_close(found, F.conv2d(x, shift.weight, shift.bias), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, x + sign * MEAN[:, None, None], rtol=0, atol=1e-6)
+
+
+def test_a_residual_adds_its_input() -> None:
+    x = torch.rand(2, 3, 4, 5)
+
+    assert torch.equal(Residual(nn.ReLU())(-x), -x)
+    assert torch.equal(Residual(nn.ReLU())(x), 2 * x)
+
+
+@pytest.mark.parametrize(("scale", "factors"), [(2, [2]), (3, [3]), (4, [2, 2])])
+def test_an_upsampler_takes_the_steps_of_its_scale(scale: int, factors: list[int]) -> None:
+    layers = upsampler(scale, lambda factor: [nn.PixelShuffle(factor), nn.ReLU()])
+
+    shuffles = [layer for layer in layers if isinstance(layer, nn.PixelShuffle)]
+    assert [shuffle.upscale_factor for shuffle in shuffles] == factors
+    assert len(layers) == 2 * len(factors)
+
+
+def test_without_autocast_keeps_the_type() -> None:
+    x = torch.rand(2, 2)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+        with without_autocast(x):
+            assert (x @ x).dtype == torch.float32
