@@ -57,9 +57,7 @@ classsr train reference "$config" --pairs "$work/pairs" --run "$work/run"
 classsr train rank "$config" --pairs "$work/pairs" --run "$work/run"
 
 # Stage 1: train each branch on the patches of its class, the easiest first.
-classsr train branch "$config" --level 0 --pairs "$work/pairs" --run "$work/run"
-classsr train branch "$config" --level 1 --pairs "$work/pairs" --run "$work/run"
-classsr train branch "$config" --level 2 --pairs "$work/pairs" --run "$work/run"
+classsr train branch "$config" --pairs "$work/pairs" --run "$work/run"
 
 # Stage 2: train the Class-Module, the branches frozen.
 classsr train classifier "$config" --pairs "$work/pairs" --run "$work/run"
