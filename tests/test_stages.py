@@ -28,7 +28,7 @@ from classsr.errors import InputError, ModelError, TrainingError
 from classsr.model import DEFAULT_MODEL, find_model, sha256
 from classsr.networks import BranchSpec, ClassSR, build_branch
 from classsr.training import stages
-from classsr.training.config import Config, LossWeights, RankingConfig
+from classsr.training.config import Config, LossWeights, RankingConfig, RoutedConfig
 from classsr.training.loop import to_tensor
 from classsr.training.losses import average_loss, class_loss
 from classsr.training.stages import BEST, LAST, Experiment, classsr_losses
@@ -460,6 +460,67 @@ def test_the_reported_psnr_is_that_of_the_checkpoint(finished: Finished) -> None
     expected = -10 * float(error[:, :, 4:-4, 4:-4].square().mean().log10())
 
     assert metrics(experiment.run / "joint")[-1]["psnr"] == pytest.approx(expected, abs=1e-3)
+
+
+def routed(experiment: Experiment, margin: float) -> Experiment:
+    """The same run, its third stage on the routed output and still to be done."""
+    shutil.rmtree(experiment.run / "joint")
+    config = experiment.config.model_copy(update={"routed": RoutedConfig(margin=margin)})
+    return dataclasses.replace(experiment, config=config)
+
+
+def test_a_routed_stage_three_leaves_the_classifier_but_for_the_margin(copy: Experiment) -> None:
+    before = load_classsr(copy.run / "classifier" / LAST)
+
+    stages.train_joint(routed(copy, 0.5))
+
+    after = load_classsr(copy.run / "joint" / LAST)
+    lead = after.classifier.head.bias - before.classifier.head.bias
+    torch.testing.assert_close(lead, torch.tensor([0.0, 0.0, 0.5]))
+    after.classifier.head.bias.data = before.classifier.head.bias.data
+    assert_same(after.classifier, before.classifier)
+
+
+def test_a_branch_that_is_given_nothing_learns_nothing_when_routed(copy: Experiment) -> None:
+    before = load_classsr(copy.run / "classifier" / LAST)
+
+    stages.train_joint(routed(copy, 1e6))  # everything goes to the hardest
+
+    after = load_classsr(copy.run / "joint" / LAST)
+    for level in range(2):
+        assert_same(after.branches[level], before.branches[level])
+    hardest = after.branches[2].state_dict()
+    assert not any(torch.equal(v, hardest[k]) for k, v in before.branches[2].state_dict().items())
+
+
+def test_an_interrupted_routed_stage_applies_its_margin_once(
+    copy: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = routed(copy, 0.5)
+    whole = dataclasses.replace(experiment, run=copy.run.with_name("whole"))
+    shutil.copytree(copy.run, whole.run)
+    stages.train_joint(whole)
+
+    def interrupted(
+        pairs: Pairs,
+        patches: Patches,
+        *,
+        iteration: int,
+        **options: Any,  # noqa: ANN401
+    ) -> tuple[Any, Any]:
+        if iteration == 3:
+            raise KeyboardInterrupt
+        return batch(pairs, patches, iteration=iteration, **options)
+
+    monkeypatch.setattr(stages, "batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stages.train_joint(experiment)
+    monkeypatch.undo()
+
+    stages.train_joint(experiment)
+
+    found, expected = (load_classsr(e.run / "joint" / LAST) for e in (experiment, whole))
+    assert_same(found, expected)
 
 
 @pytest.fixture

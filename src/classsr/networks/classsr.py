@@ -33,6 +33,11 @@ class ClassSR(nn.Module):
         """Let only the branches learn, each from the sub-images that it is given: training too is routed."""
         self.classifier.requires_grad_(requires_grad=False)
 
+    @property
+    def learns_routing(self) -> bool:
+        """Whether the Class-Module is not frozen."""
+        return any(p.requires_grad for p in self.classifier.parameters())
+
     def freeze_branches(self) -> None:
         """Let only the Class-Module learn: no parameter and no running statistic of a branch moves any more."""
         self.branches.requires_grad_(requires_grad=False)
@@ -83,5 +88,4 @@ class ClassSR(nn.Module):
         return out, probabilities
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        learns_routing = any(p.requires_grad for p in self.classifier.parameters())
-        return self.mixture(x) if self.training and learns_routing else self.routed(x)
+        return self.mixture(x) if self.training and self.learns_routing else self.routed(x)

@@ -102,6 +102,16 @@ class ReferenceConfig(_Section):
     schedule: Schedule
 
 
+class RoutedConfig(_Section):
+    """Stage 3 on the routed output instead of the mixture: each branch learns from what it is given at test time.
+
+    The Class-Module stays as stage 2 leaves it, but for `margin`: the log-odds by which an easier level must lead the
+    hardest.
+    """
+
+    margin: Annotated[float, Field(ge=0)] = 0.0
+
+
 def _as_list(table: object) -> object:
     """Let a single [branch] stand for an array of tables with one entry."""
     return [table] if isinstance(table, dict) else table
@@ -120,7 +130,7 @@ class Config(_Section):
     classifier: Schedule
     joint: Schedule
     loss: LossWeights = LossWeights()
-    joint_output: Literal["mixture", "routed"] = "mixture"  # the paper's, or what runs at test time
+    routed: RoutedConfig | None = None  # the paper's stage 3 by default
     on_collapse: Literal["mend", "stop"] = "mend"
 
     @model_validator(mode="after")

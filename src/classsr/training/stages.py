@@ -240,8 +240,10 @@ def train_joint(experiment: Experiment) -> Path:
     branch, which is good for PSNR and for nothing else.
     """
     model = load_classsr(experiment.run / "classifier" / LAST)
-    if experiment.config.joint_output == "routed":
+    routed = experiment.config.routed
+    if routed is not None:
         model.freeze_classifier()
+        model.classifier.head.bias.data[-1] += routed.margin
     task = classsr_task(experiment, model, count=experiment.config.joint.batch)
     folder = experiment.run / "joint"
     return train(task, experiment.config.joint, folder=folder, device=experiment.device)
@@ -319,7 +321,9 @@ def classsr_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
         loss=lambda network, x, target: classsr_losses(network(x), target, config.loss),
         validate=validate,
         save=lambda module, path: save_classsr(cast("ClassSR", module), path),
-        fault=lambda scores, iteration: collapse(scores, levels, iteration),
+        fault=lambda scores, iteration: (
+            collapse(scores, levels, iteration) if model.learns_routing else None
+        ),
         mend=mend if config.on_collapse == "mend" else None,
     )
 
