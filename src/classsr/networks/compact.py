@@ -2,7 +2,9 @@
 
 After the fastest networks of the efficient super-resolution challenges (known as SRVGGNetCompact and ECBSR in the
 field): processors run a chain of equal 3x3 convolutions closest to their peak. The input is added, enlarged by our
-fixed bicubic, so that the network learns only what bicubic lacks; a fresh one is bicubic.
+fixed bicubic, so that the network learns only what bicubic lacks. A fresh one is bicubic, and its first kernels have
+no mean: features that start with the brightness of the picture are first of all unlearnt, for hundreds of iterations
+(width 32, depth 12: 25.00 dB after 240 of them instead of 25.38, bicubic has 25.00).
 
 The re-parameterised form trains every convolution as a sum of paths and runs the one convolution that they equal:
 Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", CVPR 2021, and Zhang et al., "Edge-oriented Convolution
@@ -21,12 +23,10 @@ from torch import Tensor, nn
 from classsr.networks.bicubic import Bicubic
 from classsr.networks.layers import conv3x3, without_autocast
 
-# Variance of a fresh convolution's outputs over the mean square of its inputs:
+# Variance of a fresh convolution's outputs over the mean square of its inputs.
 KAIMING = 2 / (1 + 0.25**2)  # keeps the signal's size before a PReLU, whose slope starts at 0.25
-SILENT = 0.0  # the last convolution starts at zero
-RESIDUAL = (
-    1.1  # beside the identity, of which PReLU takes little; with KAIMING 16 layers grow 45-fold
-)
+SILENT = 0.0  # of the last convolution
+RESIDUAL = 1.02  # beside the identity; with KAIMING, 16 layers would grow 45-fold
 PATHS = 3  # of a RepConv, besides the identity
 EXPANSION = 2  # of a RepConv's widest path
 
@@ -36,6 +36,14 @@ def _start(layer: nn.Conv2d, variance: float) -> None:
     nn.init.normal_(layer.weight, std=(variance / layer.weight[0].numel()) ** 0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def _see_detail(layer: nn.Conv2d) -> nn.Conv2d:
+    """Take its mean off every kernel of every path: what is flat gives nothing."""
+    for path in layer.modules():
+        if isinstance(path, nn.Conv2d):
+            path.weight.data -= path.weight.data.mean(dim=(2, 3), keepdim=True)
+    return layer
 
 
 def _plain(inputs: int, outputs: int, variance: float) -> nn.Conv2d:
@@ -118,7 +126,7 @@ class Compact(nn.Module):
         self.scale = scale
         self.depth = depth
         build = partial(RepConv, width=width) if reparameterised else _plain
-        layers: list[nn.Module] = [build(3, width, KAIMING), nn.PReLU(width)]
+        layers: list[nn.Module] = [_see_detail(build(3, width, KAIMING)), nn.PReLU(width)]
         for _ in range(depth):
             layers += [build(width, width, KAIMING), nn.PReLU(width)]
         layers += [build(width, 3 * scale**2, SILENT), nn.PixelShuffle(scale)]
