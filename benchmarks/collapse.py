@@ -2,9 +2,9 @@
 
     python benchmarks/collapse.py CONFIG --pairs PAIRS --run RUN
 
-RUN holds trained branches; nothing in it is changed. The bad starts: "saddle", the head's weights all zero, so that
-every patch has equal logits; "saturation", level 0 favoured by a logit of 50, so that the softmax has no gradient.
-Prints Markdown.
+RUN holds trained branches; nothing in it is changed. The bad starts: "equal", the head's weights all zero, so that
+every patch has equal logits; "saddle", the layer before it too, so that neither has a gradient; "saturation", level 0
+favoured by a logit of 50, so that the softmax has no gradient. Prints Markdown.
 """
 
 import argparse
@@ -24,10 +24,16 @@ from classsr.training.loop import train
 from classsr.training.stages import Experiment, open_experiment
 
 
-def saddle(classifier: Classifier) -> None:
+def equal(classifier: Classifier) -> None:
     """Give every patch equal logits."""
     classifier.head.weight.data.zero_()
     classifier.head.bias.data.zero_()
+
+
+def saddle(classifier: Classifier) -> None:
+    """Give every patch equal logits from equal features."""
+    equal(classifier)
+    classifier.features[-1].get_parameter("weight").data.zero_()
 
 
 def saturation(classifier: Classifier) -> None:
@@ -35,7 +41,11 @@ def saturation(classifier: Classifier) -> None:
     classifier.head.bias.data[0] += 50
 
 
-STARTS: dict[str, Callable[[Classifier], None]] = {"saddle": saddle, "saturation": saturation}
+STARTS: dict[str, Callable[[Classifier], None]] = {
+    "equal": equal,
+    "saddle": saddle,
+    "saturation": saturation,
+}
 
 
 def run_stage_two(
@@ -67,6 +77,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS))
     arguments = parser.parse_args()
     experiment = open_experiment(
         arguments.config, arguments.pairs, arguments.run, threads=arguments.threads
@@ -81,10 +92,10 @@ def main() -> None:
     experiment = dataclasses.replace(experiment, config=config)
     print("| start | remedy | iteration | PSNR | shares, % | confidence | entropy |")
     print("|---|---|---|---|---|---|---|")
-    for name, start in STARTS.items():
+    for name in arguments.starts:
         for remedy in (False, True):
             folder = Path(tempfile.mkdtemp())
-            for line in run_stage_two(experiment, start, folder, remedy=remedy):
+            for line in run_stage_two(experiment, STARTS[name], folder, remedy=remedy):
                 levels = range(len(config.model.branches))
                 shares = " / ".join(f"{100 * line[f'share_{k}']:.0f}" for k in levels)
                 print(
