@@ -4,6 +4,8 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -62,6 +64,17 @@ class MeanName(StrEnum):
 
     inside = "inside"
     outside = "outside"
+
+
+@contextmanager
+def _extra(who_needs: str, extra: str) -> Iterator[None]:
+    """Say how to install an extra where an import inside finds that it is missing."""
+    try:
+        yield
+    except ImportError as exc:
+        raise UsageError(
+            f"{who_needs} more packages ({exc}); run: pip install 'classsr[{extra}]'"
+        ) from exc
 
 
 def say(text: str) -> None:
@@ -340,12 +353,8 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all
 
 
 def _experiment(config: Path, pairs: Path, run: Path, threads: int | None) -> "Experiment":
-    try:
+    with _extra("Training needs", "train"):
         from classsr.training.stages import open_experiment
-    except ImportError as exc:
-        raise UsageError(
-            f"Training needs more packages ({exc}); run: pip install 'classsr[train]'"
-        ) from exc
     return open_experiment(config, pairs, run, threads=threads)
 
 
@@ -441,12 +450,8 @@ def export(
     halo: Halo = 4,
 ) -> None:
     """Turn a trained checkpoint into a released model."""
-    try:
+    with _extra("Exporting needs", "train"):
         from classsr.export import export_model
-    except ImportError as exc:
-        raise UsageError(
-            f"Exporting needs more packages ({exc}); run: pip install 'classsr[train]'"
-        ) from exc
     _say_released(export_model(checkpoint, folder, name=name or folder.name, tile=tile, halo=halo))
 
 
@@ -476,13 +481,9 @@ def import_foreign(
     """Turn a ClassSR model or a single branch trained by other code into a released model."""
     import tempfile
 
-    try:
+    with _extra("Importing needs", "train"):
         from classsr.export import export_model
         from classsr.foreign import read_foreign
-    except ImportError as exc:
-        raise UsageError(
-            f"Importing needs more packages ({exc}); run: pip install 'classsr[train]'"
-        ) from exc
     imported = read_foreign(file, scale=scale, mean=None if mean is None else mean.value)
     say(f"{file}: {imported.description}")
     with tempfile.TemporaryDirectory() as scratch:
@@ -498,15 +499,6 @@ RunFolders = Annotated[
 ]
 FigureFile = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The figure.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a figure that exists.")]
-
-
-def _check_figures() -> None:
-    try:
-        import classsr.figures.sheet  # noqa: F401
-    except ImportError as exc:
-        raise UsageError(
-            f"Figures need more packages ({exc}); run: pip install 'classsr[figures]'"
-        ) from exc
 
 
 @figure_app.command("ranking")
@@ -527,8 +519,8 @@ def figure_ranking(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw PSNR over rank with example patches of every level, and print the share of smooth patches."""
-    _check_figures()
-    from classsr.figures.ranking import draw_ranking, open_ranked
+    with _extra("Figures need", "figures"):
+        from classsr.figures.ranking import draw_ranking, open_ranked
 
     if len(pairs) != len(runs):
         raise UsageError(
@@ -543,8 +535,8 @@ def figure_ranking(
 @figure_app.command("training")
 def figure_training(runs: RunFolders, output: FigureFile, overwrite: Overwrite = False) -> None:
     """Draw PSNR, cost and shares of the levels over the iterations of training."""
-    _check_figures()
-    from classsr.figures.training import draw_training, read_courses
+    with _extra("Figures need", "figures"):
+        from classsr.figures.training import draw_training, read_courses
 
     draw_training(read_courses(runs), output, overwrite=overwrite)
     say(f"{output}: drawn")
