@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from classsr.networks import BranchSpec, ClassSR
-from classsr.networks.fsrcnn import SubpixelDeconvolution
+from classsr.networks import FSRCNN, BranchSpec, ClassSR, build_branch
 from classsr.training.config import LossWeights, Schedule
 from classsr.training.loop import build_optimizer
 from classsr.training.stages import classsr_losses
@@ -63,16 +62,21 @@ def one_by_one(model: ClassSR, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(outputs), torch.cat(judged)
 
 
-def transposed(layer: SubpixelDeconvolution, x: Tensor, output_size: object = None) -> Tensor:
-    """Compute FSRCNN's last layer as it is written."""
-    return nn.ConvTranspose2d.forward(layer, x)
-
-
 def as_published(model: ClassSR) -> None:
-    """Let every transposed convolution of a model be computed as one."""
-    for layer in model.modules():
-        if isinstance(layer, SubpixelDeconvolution):
-            layer.forward = transposed.__get__(layer)  # type: ignore[method-assign]
+    """Let FSRCNN's last layer be computed as the transposed convolution that it is."""
+    for branch in model.branches:
+        if isinstance(branch, FSRCNN):
+            ours = branch.upsample
+            plain = nn.ConvTranspose2d(
+                ours.in_channels,
+                ours.out_channels,
+                ours.kernel_size,
+                ours.stride,
+                ours.padding,
+                ours.output_padding,
+            )
+            plain.load_state_dict(ours.state_dict())
+            branch.add_module("upsample", plain.requires_grad_(ours.weight.requires_grad))
 
 
 def stepper(
@@ -144,8 +148,6 @@ def two_ways(network: str, *, frozen: bool) -> tuple[list[Way], int]:
 
 def branch_ways(network: str) -> tuple[list[Way], int]:
     """Build stage 1 of the hardest branch, in both precisions."""
-    from classsr.networks import build_branch
-
     ways = []
     for name, bf16 in (("ours, bf16", True), ("ours, f32", False)):
         branch = build_branch(specs(network)[-1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -406,24 +406,25 @@ def test_stage_three_begins_where_stage_two_ended(copy: Experiment) -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
 
 
+def interrupted_batch(
+    pairs: Pairs,
+    patches: Patches,
+    *,
+    iteration: int,
+    **options: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    if iteration == 3:
+        raise KeyboardInterrupt
+    return batch(pairs, patches, iteration=iteration, **options)
+
+
 @pytest.mark.parametrize("stage", ["reference", "branch-1", "classifier", "joint"])
 def test_an_interrupted_stage_ends_as_if_it_had_not_been(
     copy: Experiment, finished: Finished, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(copy.run / stage)
 
-    def interrupted(
-        pairs: Pairs,
-        patches: Patches,
-        *,
-        iteration: int,
-        **options: Any,  # noqa: ANN401
-    ) -> tuple[Any, Any]:
-        if iteration == 3:
-            raise KeyboardInterrupt
-        return batch(pairs, patches, iteration=iteration, **options)
-
-    monkeypatch.setattr(stages, "batch", interrupted)
+    monkeypatch.setattr(stages, "batch", interrupted_batch)
     with pytest.raises(KeyboardInterrupt):
         STAGES[stage](copy)
     monkeypatch.undo()
@@ -501,18 +502,7 @@ def test_an_interrupted_routed_stage_applies_its_margin_once(
     shutil.copytree(copy.run, whole.run)
     stages.train_joint(whole)
 
-    def interrupted(
-        pairs: Pairs,
-        patches: Patches,
-        *,
-        iteration: int,
-        **options: Any,  # noqa: ANN401
-    ) -> tuple[Any, Any]:
-        if iteration == 3:
-            raise KeyboardInterrupt
-        return batch(pairs, patches, iteration=iteration, **options)
-
-    monkeypatch.setattr(stages, "batch", interrupted)
+    monkeypatch.setattr(stages, "batch", interrupted_batch)
     with pytest.raises(KeyboardInterrupt):
         stages.train_joint(experiment)
     monkeypatch.undo()
