@@ -42,7 +42,5 @@ classsr evaluate --hr "$test" --tiling paper --model "$work/srresnet/srresnet$su
 classsr evaluate --hr "$test" --tiling paper --model "$work/rcan/rcan$suffix"
 
 # Our compact 16x6/32x8/64x12, which is not in the paper.
-if [[ $kind = cpu ]]; then
-    "$root/runs/train.sh" "$configs/compact$suffix.toml" "$hr" "$work/compact"
-    classsr evaluate --hr "$test" --tiling paper --model "$work/compact/compact$suffix"
-fi
+"$root/runs/train.sh" "$configs/compact$suffix.toml" "$hr" "$work/compact"
+classsr evaluate --hr "$test" --tiling paper --model "$work/compact/compact$suffix"
