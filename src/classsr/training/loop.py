@@ -6,6 +6,7 @@ A stage's folder holds `metrics.jsonl`, the same for TensorBoard, `best.safetens
 Under `torchrun` every process takes its part of each batch; the result is that of one process.
 """
 
+import atexit
 import json
 import logging
 import math
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
 from pytorch_optimizer import SOAP
 from tensorboardX import SummaryWriter
@@ -164,7 +166,14 @@ def _fabric(device: str, schedule: Schedule) -> Fabric:
         precision=schedule.precision,
     )
     fabric.launch()
+    atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Part from the other processes, whose threads would otherwise end in std::terminate with this process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _average(module: nn.Module, schedule: Schedule) -> AveragedModel | None:

@@ -2,7 +2,6 @@
 
 import torch
 import torch.distributed
-import torch.distributed.nn
 from torch import Tensor
 
 
@@ -45,4 +44,10 @@ def from_all_processes(rows: Tensor) -> Tensor:
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows
-    return torch.cat(torch.distributed.nn.all_gather(rows))  # type: ignore[no-untyped-call]
+    processes, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+    every = [torch.empty_like(rows) for _ in range(processes)]
+    torch.distributed.all_gather(every, rows.detach().contiguous())
+    every[rank] = rows.view_as(rows)
+    if rows.requires_grad:  # DDP takes the mean of all processes' gradients, each of its own rows
+        every[rank].register_hook(lambda gradient: processes * gradient)  # type: ignore[no-untyped-call]
+    return torch.cat(every)
