@@ -452,7 +452,7 @@ def test_the_reference_that_ranks_can_be_named(run: CommandLine, reference: str 
     from classsr.training import stages
 
     asked = []
-    run.patch.setattr(stages, "open_experiment", lambda *paths, threads: paths)
+    run.patch.setattr(stages, "open_experiment", lambda *paths, **_: paths)
     run.patch.setattr(stages, "rank_patches", lambda _, named: asked.append(named))
 
     ended = run(

@@ -350,20 +350,29 @@ RunFolder = Annotated[
     Path, typer.Option("--run", metavar="DIR", help="Folder of the run; goes on where it stopped.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|mps", help="auto: CUDA where there is any.")
+]
 
 
-def _experiment(config: Path, pairs: Path, run: Path, threads: int | None) -> "Experiment":
+def _experiment(
+    config: Path, pairs: Path, run: Path, threads: int | None, device: str
+) -> "Experiment":
     with _extra("Training needs", "train"):
         from classsr.training.stages import open_experiment
-    return open_experiment(config, pairs, run, threads=threads)
+    return open_experiment(config, pairs, run, threads=threads, device=device)
 
 
 @train_app.command("reference")
 def train_reference(
-    config: ConfigFile, pairs: PairsFolder, run: RunFolder, threads: Threads = None
+    config: ConfigFile,
+    pairs: PairsFolder,
+    run: RunFolder,
+    threads: Threads = None,
+    device: Device = "auto",
 ) -> None:
     """Train the network that ranks the patches, on all of them."""
-    experiment = _experiment(config, pairs, run, threads)
+    experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
     stages.train_reference(experiment)
@@ -382,9 +391,10 @@ def train_rank(
         ),
     ] = None,
     threads: Threads = None,
+    device: Device = "auto",
 ) -> None:
     """Rank all patches by PSNR and cut them into classes."""
-    experiment = _experiment(config, pairs, run, threads)
+    experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
     stages.rank_patches(experiment, reference)
@@ -399,9 +409,10 @@ def train_branch(
         int | None, typer.Option(min=0, help="Which branch, 0 the easiest; all in turn by default.")
     ] = None,
     threads: Threads = None,
+    device: Device = "auto",
 ) -> None:
     """Stage 1: train each branch on the patches of its class."""
-    experiment = _experiment(config, pairs, run, threads)
+    experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
     levels = range(len(experiment.config.model.branches)) if level is None else [level]
@@ -411,10 +422,14 @@ def train_branch(
 
 @train_app.command("classifier")
 def train_classifier(
-    config: ConfigFile, pairs: PairsFolder, run: RunFolder, threads: Threads = None
+    config: ConfigFile,
+    pairs: PairsFolder,
+    run: RunFolder,
+    threads: Threads = None,
+    device: Device = "auto",
 ) -> None:
     """Stage 2: train the Class-Module, the branches frozen."""
-    experiment = _experiment(config, pairs, run, threads)
+    experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
     stages.train_classifier(experiment)
@@ -422,10 +437,14 @@ def train_classifier(
 
 @train_app.command("joint")
 def train_joint(
-    config: ConfigFile, pairs: PairsFolder, run: RunFolder, threads: Threads = None
+    config: ConfigFile,
+    pairs: PairsFolder,
+    run: RunFolder,
+    threads: Threads = None,
+    device: Device = "auto",
 ) -> None:
     """Stage 3: train the branches and the Class-Module together."""
-    experiment = _experiment(config, pairs, run, threads)
+    experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
     stages.train_joint(experiment)

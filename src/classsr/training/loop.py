@@ -302,7 +302,7 @@ class _State:
         if not self.path.exists():
             return 0
         try:
-            saved = torch.load(self.path, weights_only=True)
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
         except (KeyError, RuntimeError, pickle.UnpicklingError) as exc:
             raise TrainingError(f"{self.path} is damaged; delete it to begin again.") from exc
         if saved["schedule"] != self.schedule:

@@ -25,7 +25,7 @@ from classsr.checkpoint import load_branch, load_classsr, load_hardest, save_bra
 from classsr.data.pairs import RGB8, Pairs, open_pairs
 from classsr.data.patches import Patches, batch, find_patches, read_patches
 from classsr.data.ranking import Ranking, Upscale, load_ranking, rank, save_ranking
-from classsr.errors import TrainingError
+from classsr.errors import TrainingError, UsageError
 from classsr.flops import count_macs
 from classsr.model import find_model, sha256
 from classsr.networks import BranchSpec, ClassSR, build_branch
@@ -85,19 +85,36 @@ class Experiment:
 
 
 def open_experiment(
-    config: Path, pairs: Path, run: Path, *, threads: int | None = None
+    config: Path, pairs: Path, run: Path, *, device: str = "auto", threads: int | None = None
 ) -> Experiment:
-    """Read a config and open its pairs; `threads` limits what PyTorch uses, all by default.
+    """Read a config and open its pairs.
+
+    Args:
+        config: a TOML file.
+        pairs: a packed folder.
+        run: where the files of the run go.
+        device: "cpu", "cuda", "mps" or "auto": CUDA where PyTorch finds it, else the CPU.
+        threads: what PyTorch uses of the processor, all by default.
 
     Raises:
-        UsageError: the config is wrong.
+        UsageError: the config is wrong, or there is no such device.
         InputError: the pairs are missing or damaged.
         TrainingError: config and pairs do not fit.
 
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    return Experiment(load_config(config), open_pairs(pairs), run)
+    return Experiment(load_config(config), open_pairs(pairs), run, _find_device(device))
+
+
+def _find_device(device: str) -> str:
+    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    if device == "auto":
+        return "cuda" if found["cuda"] else "cpu"
+    if not found.get(device):
+        usable = ", ".join(name for name, there in found.items() if there)
+        raise UsageError(f"Expected a device among {usable} but got {device!r}.")
+    return device
 
 
 def train_reference(experiment: Experiment) -> Path:
