@@ -60,7 +60,7 @@ def run_stage_two(
     model.freeze_branches()
     start(model.classifier)
     schedule = experiment.config.classifier
-    task = stages.classsr_task(experiment, model, count=schedule.batch)
+    task = stages.classifier_task(experiment, model, folder)
     if not remedy:
         task = dataclasses.replace(task, fault=lambda _scores, _iteration: None)
     train(task, schedule, folder=folder)

@@ -1,25 +1,33 @@
-"""Training iterations per second, and stage 2 against the research code's way of doing it, in one run.
+"""Training iterations per second, stages 2 and 3 against the research code's way of doing them, in one run.
 
     python benchmarks/training.py                       # every backbone, every stage
     python benchmarks/training.py --networks fsrcnn carn --stages classifier
+    python benchmarks/training.py --networks rcan --batch 8 --rounds 1   # with 96 its stage 3 takes over 24 GiB
 
 The research code's way is re-created: a Python loop over the batch, every sample judged and run alone through all
 branches, in float32, FSRCNN with its transposed convolution as written. Both ways compute the same mixture (checked
 before the clock starts, in float32). Random patches; Markdown on stdout.
+
+Ours runs the branches of stage 2 once over the patches and then learns from their errors. "whole stage" counts both,
+for the iterations and patches of configs/NETWORK-x4.toml. Memory is the peak of a process that does that alone.
 """
 
 import argparse
+import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from classsr.networks import FSRCNN, BranchSpec, ClassSR, build_branch
-from classsr.training.config import LossWeights, Schedule
+from classsr.training.branch_errors import keep
+from classsr.training.config import Config, LossWeights, Schedule, load_config
 from classsr.training.loop import build_optimizer
 from classsr.training.stages import classsr_losses
 
@@ -33,12 +41,14 @@ WIDTHS = {
 DEPTHS = {"compact": (6, 8, 12)}
 BATCH = {"branch": 16, "classifier": 96, "joint": 96}  # the paper's
 PATCH = 32
+KEPT = 2048  # patches whose errors are at hand
+CONFIGS = Path(__file__).parents[1] / "configs"
 STAGES = tuple(BATCH)
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way of doing an iteration."""
+    """One way of doing an iteration, or a part of the work."""
 
     name: str
     step: Callable[[], None]
@@ -80,25 +90,32 @@ def as_published(model: ClassSR) -> None:
 
 
 def stepper(
-    model: ClassSR,
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]],
-    batch: tuple[Tensor, Tensor],
-    *,
-    bf16: bool,
+    module: nn.Module, loss: Callable[[], Tensor], *, bf16: bool = False
 ) -> Callable[[], None]:
     """Return a function that does one whole iteration: forward, losses, backward, Adam."""
-    x, hr = batch
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = build_optimizer(Schedule(iterations=1, batch=1, learning_rate=1e-4), parameters)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = classsr_losses(forward(x), hr, LossWeights())["loss"]
-        torch.autograd.backward(loss)
+            total = loss()
+        torch.autograd.backward(total)
         optimizer.step()
 
     return step
+
+
+def mixture_stepper(
+    model: ClassSR,
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]],
+    batch: tuple[Tensor, Tensor],
+    *,
+    bf16: bool = False,
+) -> Callable[[], None]:
+    """Return a function that does one whole iteration on the mixture."""
+    x, hr = batch
+    return stepper(model, lambda: classsr_losses(forward(x), hr, LossWeights())["loss"], bf16=bf16)
 
 
 def patches(count: int) -> tuple[Tensor, Tensor]:
@@ -118,63 +135,83 @@ def check_equal(ours: ClassSR, theirs: ClassSR) -> None:
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-def two_ways(network: str, *, frozen: bool) -> tuple[list[Way], int]:
-    """Build our way in both precisions and the research code's, with equal weights."""
+def build_models(network: str, *, frozen: bool) -> tuple[ClassSR, ClassSR]:
+    """Build ours and the research code's ClassSR, with equal weights, and make sure that they compute the same."""
     torch.manual_seed(0)
-    count = BATCH["classifier" if frozen else "joint"]
-    models = [ClassSR(specs(network)) for _ in range(3)]
-    for model in models[1:]:
-        model.load_state_dict(models[0].state_dict())
-    for model in models:
+    ours, theirs = ClassSR(specs(network)), ClassSR(specs(network))
+    theirs.load_state_dict(ours.state_dict())
+    for model in (ours, theirs):
         if frozen:
             model.freeze_branches()
         model.train()
-    as_published(models[2])
+    as_published(theirs)
     if frozen:  # with running statistics that move, BatchNorm sees a batch or a sample
-        check_equal(models[0], models[2])
-    ours = [model.to(memory_format=torch.channels_last) for model in models[:2]]  # type: ignore[call-overload]
+        check_equal(ours, theirs)
+    return ours.to(memory_format=torch.channels_last), theirs  # type: ignore[call-overload]
+
+
+def research_way(theirs: ClassSR, count: int) -> Way:
+    """Return the loop over samples."""
+    x, hr = (each.contiguous() for each in patches(count))
+    return Way("research code's", mixture_stepper(theirs, lambda x: one_by_one(theirs, x), (x, hr)))
+
+
+def classifier_ways(network: str, count: int) -> list[Way]:
+    """Build stage 2: iterations on the branches' errors, and the errors of a batch in both precisions."""
+    ours, theirs = build_models(network, frozen=True)
     x, hr = patches(count)
-    plain = x.contiguous(), hr.contiguous()
-    ways = [
-        Way("ours, bf16", stepper(ours[0], ours[0].mixture, (x, hr), bf16=True)),
-        Way("ours, f32", stepper(ours[1], ours[1].mixture, (x, hr), bf16=False)),
-        Way(
-            "research code's",
-            stepper(models[2], lambda x: one_by_one(models[2], x), plain, bf16=False),
-        ),
+    kept = torch.randint(0, 16, (count, 1, 1, PATCH, PATCH))
+    errors = torch.rand(KEPT, len(ours.branches), 3, PATCH, PATCH).half().numpy()
+
+    def loss() -> Tensor:
+        chosen = torch.randint(0, KEPT, (count,)).numpy()
+        error, probabilities = ours(x, torch.from_numpy(errors[chosen]))
+        output = error, probabilities
+        return classsr_losses(output, torch.zeros_like(error), LossWeights())["loss"]
+
+    def run_branches(*, bf16: bool) -> None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            for branch in ours.branches:
+                keep(branch(x).float() - hr, kept).half()
+
+    return [
+        Way("iterations on errors", stepper(ours, loss)),
+        Way("errors of a batch, bf16", lambda: run_branches(bf16=True)),
+        Way("errors of a batch, f32", lambda: run_branches(bf16=False)),
+        research_way(theirs, count),
     ]
-    return ways, count
 
 
-def branch_ways(network: str) -> tuple[list[Way], int]:
+def joint_ways(network: str, count: int) -> list[Way]:
+    """Build stage 3 in both precisions."""
+    ours, theirs = build_models(network, frozen=False)
+    batch = patches(count)
+    return [
+        Way("bf16", mixture_stepper(ours, ours.mixture, batch, bf16=True)),
+        Way("f32", mixture_stepper(ours, ours.mixture, batch)),
+        research_way(theirs, count),
+    ]
+
+
+def branch_ways(network: str, count: int) -> list[Way]:
     """Build stage 1 of the hardest branch, in both precisions."""
-    ways = []
-    for name, bf16 in (("ours, bf16", True), ("ours, f32", False)):
-        branch = build_branch(specs(network)[-1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = build_optimizer(
-            Schedule(iterations=1, batch=1, learning_rate=1e-4), list(branch.parameters())
-        )
-        x, hr = patches(BATCH["branch"])
+    branch = build_branch(specs(network)[-1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x, hr = patches(count)
 
-        def step(
-            branch: nn.Module = branch,
-            optimizer: torch.optim.Optimizer = optimizer,
-            x: Tensor = x,
-            hr: Tensor = hr,
-            bf16: bool = bf16,
-        ) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = nn.functional.l1_loss(branch(x).float(), hr)
-            torch.autograd.backward(loss)
-            optimizer.step()
+    def loss() -> Tensor:
+        return nn.functional.l1_loss(branch(x).float(), hr)
 
-        ways.append(Way(name, step))
-    return ways, BATCH["branch"]
+    return [
+        Way("bf16", stepper(branch, loss, bf16=True)),
+        Way("f32", stepper(branch, loss)),
+    ]
 
 
-def seconds(ways: Sequence[Way], rounds: int) -> Iterator[float]:
-    """Time all ways in turn, once each before the clock counts, and yield the median of each."""
+WAYS = {"branch": branch_ways, "classifier": classifier_ways, "joint": joint_ways}
+
+
+def time_in_turn(ways: Sequence[Way], rounds: int) -> list[float]:
+    """Time all ways in turn, once each before the clock counts, and return the median seconds of each."""
     for way in ways:
         way.step()
     times: list[list[float]] = [[] for _ in ways]
@@ -183,7 +220,52 @@ def seconds(ways: Sequence[Way], rounds: int) -> Iterator[float]:
             started = time.perf_counter()
             way.step()
             spent.append(time.perf_counter() - started)
-    yield from (statistics.median(spent) for spent in times)
+    return [statistics.median(spent) for spent in times]
+
+
+def peak_memory(network: str, stage: str, count: int, way: int) -> float:
+    """Do one way twice and return the peak memory of this process in MiB."""
+    chosen = WAYS[stage](network, count)[way]
+    chosen.step()
+    chosen.step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_memory(network: str, stage: str, count: int, ways: int) -> list[float]:
+    """Return the peak memory of each way in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    found = []
+    for way in range(ways):
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            found.append(pool.submit(peak_memory, network, stage, count, way).result())
+    return found
+
+
+def whole_stage(config: Config, step: float, errors: float, count: int) -> float:
+    """Return the seconds per iteration of stage 2 when the errors of all its patches are counted too."""
+    kept = config.data.classifier_patches
+    assert kept is not None
+    return step + errors * kept / count / config.classifier.iterations
+
+
+def report(network: str, stage: str, count: int, rounds: int) -> None:
+    """Measure one stage of one backbone and print its rows."""
+    ways = WAYS[stage](network, count)
+    spent = time_in_turn(ways, rounds)
+    memory = measure_memory(network, stage, count, len(ways))
+    rows = list(zip([way.name for way in ways], spent, memory, strict=True))
+    if stage == "classifier":
+        config = load_config(CONFIGS / f"{network}-x4.toml")
+        for place, name in ((1, "whole stage, bf16"), (2, "whole stage, f32")):
+            seconds = whole_stage(config, spent[0], spent[place], count)
+            rows.append((name, seconds, max(memory[0], memory[place])))
+    theirs = spent[-1] if stage != "branch" else None
+    for name, seconds, peak in rows:
+        ratio = "" if theirs is None else f"{theirs / seconds:.1f}"
+        print(
+            f"| {network} | {stage} | {count} | {name} | {1 / seconds:.2f} | {ratio} | {peak:.0f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -192,24 +274,16 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(WIDTHS), choices=list(WIDTHS))
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--batch", type=int, help="the paper's 16, 96 and 96 by default")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(f"{arguments.threads} threads, torch {torch.__version__}, {arguments.rounds} rounds\n")
-    print("| network | stage | batch | way | iterations/s | times the research code's |")
-    print("|---|---|---|---|---|---|")
+    print(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, {arguments.rounds} rounds\n"
+    )
+    print("| network | stage | batch | what | per second | times the research code's | peak MiB |")
+    print("|---|---|---|---|---|---|---|")
     for network in arguments.networks:
         for stage in arguments.stages:
-            if stage == "branch":
-                ways, count = branch_ways(network)
-            else:
-                ways, count = two_ways(network, frozen=stage == "classifier")
-            spent = list(seconds(ways, arguments.rounds))
-            for way, each in zip(ways, spent, strict=True):
-                ratio = "" if stage == "branch" else f"{spent[-1] / each:.1f}"
-                print(f"| {network} | {stage} | {count} | {way.name} | {1 / each:.2f} | {ratio} |")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\nPeak memory of the whole run: {peak:.0f} MiB")
+            report(network, stage, arguments.batch or BATCH[stage], arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,37 @@ def test_the_classifier_learns_from_the_mixture_alone() -> None:
     assert weight.grad.abs().max() > 0
 
 
+def test_the_error_of_the_mixture_is_the_mixture_of_the_errors() -> None:
+    model = ClassSR(SPECS)
+    model.freeze_branches()
+    randomise(model.branches)
+    x = decided(model)
+    hr = torch.rand(len(x), 3, 24, 24)
+    errors = torch.stack([branch(x) - hr for branch in model.branches], dim=1)
+
+    expected = model.mixture(x)
+    found = model(x, errors)
+
+    torch.testing.assert_close(found[0], expected[0] - hr, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[1], expected[1])
+    weight = model.classifier.head.weight
+    gradients = [
+        torch.autograd.grad(e.abs().mean(), weight)[0] for e in (found[0], expected[0] - hr)
+    ]
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_error_of_the_mixture_stays_in_float32_under_autocast() -> None:
+    model = ClassSR(SPECS)
+    x, errors = torch.rand(4, 3, 12, 12), torch.rand(4, 3, 3, 5, 5)
+    expected = model.mixed_error(x, errors)[0]
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.mixed_error(x, errors)[0]
+
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 def test_forward_mixes_in_training_and_routes_otherwise() -> None:
     model = ClassSR(SPECS)
     randomise(model.branches)

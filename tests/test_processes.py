@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -127,6 +128,11 @@ def test_two_processes_end_where_one_does(lab: Lab, stage: str) -> None:
 
     lab.train(stage, "two", processes=2)
 
+    if stage == "classifier":  # each process has computed a part of the branches' errors
+        one, two = (
+            np.load(lab.folder / run / stage / "branch-errors.npy") for run in ("one", "two")
+        )
+        np.testing.assert_array_equal(two, one)
     found, expected = (flat(weights(lab, run, stage)) for run in ("two", "one"))
     before = flat(weights(lab, "two", "classifier")) if stage == "joint" else None
     off = (found - expected).abs()
@@ -150,13 +156,13 @@ rows = torch.load(sys.argv[1])[rank::2].requires_grad_()
 loss = average_loss(from_all_processes(rows))
 loss.backward()
 torch.save((loss.detach(), rows.grad), f"{sys.argv[1]}.{rank}")
+torch.distributed.destroy_process_group()
 """
 
 
 def test_average_loss_is_about_the_batch_of_all_processes(tmp_path: Path) -> None:
     # The first process alone would push its rows from level 0, the second from level 1.
     favoured = torch.tensor([0, 1, 0, 1, 0, 2])
-torch.distributed.destroy_process_group()
     rows = (3.0 * torch.nn.functional.one_hot(favoured, 3)).softmax(dim=1)
     torch.save(rows, tmp_path / "rows")
     (tmp_path / "script.py").write_text(AVERAGE_LOSS)

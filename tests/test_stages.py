@@ -22,12 +22,12 @@ from torch import nn
 
 from classsr.checkpoint import load_branch, load_classsr, save_branch, save_classsr
 from classsr.data.pairs import Pairs, pack
-from classsr.data.patches import Patches, batch, read_patches
+from classsr.data.patches import Patches, batch, draw, read_patches
 from classsr.data.ranking import Ranking, patch_psnr
 from classsr.errors import InputError, ModelError, TrainingError, UsageError
 from classsr.model import DEFAULT_MODEL, find_model, sha256
 from classsr.networks import BranchSpec, ClassSR, build_branch
-from classsr.training import stages
+from classsr.training import branch_errors, stages
 from classsr.training.config import Config, LossWeights, RankingConfig, RoutedConfig
 from classsr.training.loop import to_tensor
 from classsr.training.losses import average_loss, class_loss
@@ -144,7 +144,14 @@ def finished(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Finished
                 _seen.append(patches)
                 return read_patches(pairs, patches)
 
+            def recorded_run(
+                pairs: Pairs, patches: Patches, *, _seen: list[Patches] = reads.training[name]
+            ) -> tuple[Any, Any]:
+                _seen.append(patches)
+                return read_patches(pairs, patches)
+
             patch.setattr(stages, "batch", recorded_batch)
+            patch.setattr(branch_errors, "read_patches", recorded_run)
             patch.setattr(stages, "read_patches", recorded_read)
             stage(experiment)
     return Finished(experiment, reads)
@@ -234,8 +241,18 @@ def test_a_branch_sees_the_patches_of_its_class_only(finished: Finished, level: 
 def test_the_other_stages_see_every_training_patch(finished: Finished) -> None:
     everything = len(finished.experiment.training_patches())
 
-    for stage in ("reference", "classifier", "joint"):
+    for stage in ("reference", "joint"):
         assert {len(patches) for patches in finished.reads.training[stage]} == {everything}
+    assert sum(map(len, finished.reads.training["classifier"])) == everything
+
+
+def test_stage_two_can_do_with_fewer_patches(copy: Experiment) -> None:
+    shutil.rmtree(copy.run / "classifier")
+    data = CONFIG.data.model_copy(update={"classifier_patches": 7})
+
+    stages.train_classifier(replace(copy, config=CONFIG.model_copy(update={"data": data})))
+
+    assert len(np.load(copy.run / "classifier" / "branch-errors.npy")) == 7
 
 
 def test_the_ranking_is_that_of_the_reference_network(finished: Finished) -> None:
@@ -418,6 +435,12 @@ def interrupted_batch(
     return batch(pairs, patches, iteration=iteration, **options)
 
 
+def interrupted_draw(among: int, *, iteration: int, **options: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    if iteration == 3:
+        raise KeyboardInterrupt
+    return draw(among, iteration=iteration, **options)
+
+
 @pytest.mark.parametrize("stage", ["reference", "branch-1", "classifier", "joint"])
 def test_an_interrupted_stage_ends_as_if_it_had_not_been(
     copy: Experiment, finished: Finished, stage: str, monkeypatch: pytest.MonkeyPatch
@@ -425,6 +448,7 @@ def test_an_interrupted_stage_ends_as_if_it_had_not_been(
     shutil.rmtree(copy.run / stage)
 
     monkeypatch.setattr(stages, "batch", interrupted_batch)
+    monkeypatch.setattr(branch_errors, "draw", interrupted_draw)
     with pytest.raises(KeyboardInterrupt):
         STAGES[stage](copy)
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 A batch is a pure function of (seed, iteration): training can stop anywhere and go on with the same patches.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,13 +49,22 @@ def find_patches(
 
 def read_patches(pairs: Pairs, patches: Patches) -> tuple[RGB8, RGB8]:
     """Read LR (N, size, size, 3) and HR (N, scale * size, scale * size, 3)."""
-    size, s = patches.size, pairs.scale
-    lr = np.empty((len(patches), size, size, 3), np.uint8)
-    hr = np.empty((len(patches), s * size, s * size, 3), np.uint8)
-    for n, (picture, y, x) in enumerate(zip(patches.picture, patches.y, patches.x, strict=True)):
-        lr[n] = pairs.lr(picture)[y : y + size, x : x + size]
-        hr[n] = pairs.hr(picture)[s * y : s * (y + size), s * x : s * (x + size)]
-    return lr, hr
+    return read_lr(pairs, patches), _read(pairs.hr, patches, pairs.scale)
+
+
+def read_lr(pairs: Pairs, patches: Patches) -> RGB8:
+    """Read LR alone: (N, size, size, 3)."""
+    return _read(pairs.lr, patches, 1)
+
+
+def _read(picture: Callable[[int], RGB8], patches: Patches, scale: int) -> RGB8:
+    """Cut the patches out of pictures that are `scale` times as large as LR."""
+    side = scale * patches.size
+    out = np.empty((len(patches), side, side, 3), np.uint8)
+    places = zip(patches.picture, scale * patches.y, scale * patches.x, strict=True)
+    for n, (index, y, x) in enumerate(places):
+        out[n] = picture(index)[y : y + side, x : x + side]
+    return out
 
 
 def augment(pictures: RGB8, symmetries: NDArray[np.int64]) -> RGB8:
@@ -76,8 +86,14 @@ def batch(
     part: slice = slice(None),
 ) -> tuple[RGB8, RGB8]:
     """Draw `count` patches with replacement, augmented: the batch of this iteration, or the rows `part` of it."""
-    rng = np.random.default_rng((seed, iteration))
-    chosen = rng.integers(0, len(patches), count)[part]
-    symmetries = rng.integers(0, 8, count)[part]
+    chosen, symmetries = draw(len(patches), count=count, seed=seed, iteration=iteration, part=part)
     lr, hr = read_patches(pairs, patches.select(chosen))
     return augment(lr, symmetries), augment(hr, symmetries)
+
+
+def draw(
+    among: int, *, count: int, seed: int, iteration: int, part: slice
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw a batch: which of `among` patches, with replacement, and a symmetry for each; the rows `part` of it."""
+    rng = np.random.default_rng((seed, iteration))
+    return rng.integers(0, among, count)[part], rng.integers(0, 8, count)[part]

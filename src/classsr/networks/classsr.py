@@ -87,5 +87,24 @@ class ClassSR(nn.Module):
                 out[chosen] = branch(x[chosen]).float()
         return out, probabilities
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def mixed_error(self, x: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the error of the mixture from those of the branches, none of which is run.
+
+        Args:
+            x: sub-images (N, 3, H, W).
+            errors: SR - HR of every branch (N, M, ...), at any pixels.
+
+        Returns:
+            Error (N, ...) and the probabilities (N, M).
+
+        """
+        probabilities = self.probabilities(x)
+        weights = probabilities.unsqueeze(1)  # (N, 1, M)
+        with torch.autocast(x.device.type, enabled=False):
+            error = weights @ errors.float().flatten(2)  # (N, 1, pixels)
+        return error.view(errors.shape[0], *errors.shape[2:]), probabilities
+
+    def forward(self, x: Tensor, errors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if errors is not None:
+            return self.mixed_error(x, errors)
         return self.mixture(x) if self.training and self.learns_routing else self.routed(x)

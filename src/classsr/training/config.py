@@ -65,6 +65,9 @@ class DataConfig(_Section):
 
     validation_pictures: Positive  # held out of training, with all their shrunk copies
     validation_patches: Positive = 1024  # at most so many of theirs are measured
+    classifier_patches: Positive | None = (
+        None  # at most so many, evenly spread, for stage 2; all by default
+    )
 
 
 class Schedule(_Section):

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from pytorch_optimizer import SOAP
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
@@ -38,21 +39,30 @@ MOST_MENDED = 3  # times that a stage may mend its weights before it gives up
 logger = logging.getLogger(__name__)
 
 
+def to_tensor(pictures: RGB8, device: torch.device) -> Tensor:
+    """Turn (N, H, W, 3) uint8 into (N, 3, H, W) float32 in [0, 1], channels last in memory."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What a stage trains and how it is judged.
 
-    `batch` maps (iteration, part) to LR and HR, `part` being this process's rows of the batch. `loss` maps (module, LR,
-    HR), pictures in [0, 1], to named losses, of which "loss" is minimised. `validate` maps the module to named scores,
-    of which "psnr" decides what is best. `fault` maps (scores, iteration) to why the weights cannot learn any more, if
-    so, and `mend` changes them (module, times mended before) so that they can; without it the stage stops.
+    `batch` maps (iteration, part) to LR and a target, `part` being this process's rows of the batch; the target is HR
+    or whatever `as_target` turns into a tensor. `loss` maps (module, LR, target), pictures in [0, 1], to named losses,
+    of which "loss" is minimised. `validate` maps the module to named scores, of which "psnr" decides what is best.
+    `prepare` is called once in every process, before the first batch. `fault` maps (scores, iteration) to why the
+    weights cannot learn any more, if so, and `mend` changes them (module, times mended before) so that they can;
+    without it the stage stops.
     """
 
     module: nn.Module
-    batch: Callable[[int, slice], tuple[RGB8, RGB8]]
+    batch: Callable[[int, slice], tuple[RGB8, NDArray[Any]]]
     loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
     validate: Callable[[nn.Module], dict[str, float]]
     save: Callable[[nn.Module, Path], None]
+    as_target: Callable[[NDArray[Any], torch.device], Tensor] = to_tensor
+    prepare: Callable[[Fabric], None] = lambda _fabric: None
     fault: Callable[[dict[str, float], int], str | None] = lambda _scores, _iteration: None
     mend: Callable[[nn.Module, int], None] | None = None
 
@@ -68,11 +78,6 @@ def build_optimizer(schedule: Schedule, parameters: list[nn.Parameter]) -> torch
     if schedule.optimizer == "soap":
         return SOAP(parameters, lr=schedule.learning_rate, weight_decay=0.0)
     return torch.optim.Adam(parameters, lr=schedule.learning_rate, betas=BETAS, fused=True)
-
-
-def to_tensor(pictures: RGB8, device: torch.device) -> Tensor:
-    """Turn (N, H, W, 3) uint8 into (N, 3, H, W) float32 in [0, 1], channels last in memory."""
-    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def train(task: Task, schedule: Schedule, *, folder: Path, device: str = "cpu") -> Path:
@@ -93,6 +98,7 @@ def train(task: Task, schedule: Schedule, *, folder: Path, device: str = "cpu") 
     wrapped, optimizer = fabric.setup(module, build_optimizer(schedule, parameters))
     state = _State(module, optimizer, _average(module, schedule), schedule, folder / "state.pt")
     started = state.load()
+    task.prepare(fabric)
     part = slice(fabric.global_rank, None, fabric.world_size)
     with ExitStack() as stack:
         metrics = None
@@ -199,8 +205,8 @@ def _step(
     """Do one iteration and return its losses."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(schedule, iteration)
-    lr, hr = task.batch(iteration, part)
-    losses = task.loss(module, to_tensor(lr, fabric.device), to_tensor(hr, fabric.device))
+    lr, target = task.batch(iteration, part)
+    losses = task.loss(module, to_tensor(lr, fabric.device), task.as_target(target, fabric.device))
     if not bool(losses["loss"].isfinite()):
         raise TrainingError(
             f"The loss became {float(losses['loss'].detach())} at iteration {iteration}; the last good state is kept. "

@@ -11,7 +11,7 @@ run/
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -30,6 +30,7 @@ from classsr.flops import count_macs
 from classsr.model import find_model, sha256
 from classsr.networks import BranchSpec, ClassSR, build_branch
 from classsr.networks.branch import sizes
+from classsr.training.branch_errors import BranchErrors
 from classsr.training.collapse import collapse, health, start_afresh
 from classsr.training.config import Config, LossWeights, load_config
 from classsr.training.loop import Task, to_tensor, train
@@ -245,8 +246,8 @@ def train_classifier(experiment: Experiment) -> Path:
         trained, _ = load_branch(experiment.run / f"branch-{level}" / BEST)
         branch.load_state_dict(trained.state_dict())
     model.freeze_branches()
-    task = classsr_task(experiment, model, count=experiment.config.classifier.batch)
     folder = experiment.run / "classifier"
+    task = classifier_task(experiment, model, folder)
     return train(task, experiment.config.classifier, folder=folder, device=experiment.device)
 
 
@@ -261,7 +262,7 @@ def train_joint(experiment: Experiment) -> Path:
     if routed is not None:
         model.freeze_classifier()
         model.classifier.head.bias.data[-1] += routed.margin
-    task = classsr_task(experiment, model, count=experiment.config.joint.batch)
+    task = joint_task(experiment, model, count=experiment.config.joint.batch)
     folder = experiment.run / "joint"
     return train(task, experiment.config.joint, folder=folder, device=experiment.device)
 
@@ -301,8 +302,36 @@ def _branch_task(
     )
 
 
-def classsr_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
-    """Return what stages 2 and 3 do: train what is not frozen of a ClassSR model, in its mixture, on all patches."""
+def classifier_task(experiment: Experiment, model: ClassSR, folder: Path) -> Task:
+    """Return what stage 2 does: train the Class-Module on the errors of the frozen branches, which `folder` keeps."""
+    config, patches = experiment.config, experiment.training_patches()
+    schedule = config.classifier
+    most = config.data.classifier_patches
+    errors = BranchErrors(
+        folder,
+        experiment.pairs,
+        patches if most is None else _evenly(patches, most),
+        seed=config.seed,
+        precision=schedule.precision,
+    )
+
+    def loss(network: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        error, probabilities = network(x, target)
+        return classsr_losses((error, probabilities), torch.zeros_like(error), config.loss)
+
+    return replace(
+        joint_task(experiment, model, count=schedule.batch),
+        prepare=lambda fabric: errors.compute(model.branches, fabric),
+        batch=lambda iteration, part: errors.batch(
+            count=schedule.batch, iteration=iteration, part=part
+        ),
+        as_target=lambda values, device: torch.from_numpy(values).to(device),
+        loss=loss,
+    )
+
+
+def joint_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
+    """Return what stage 3 does: train what is not frozen of a ClassSR model, in its mixture, on all patches."""
     pairs, config = experiment.pairs, experiment.config
     patches = experiment.training_patches()
     lr, hr = read_patches(
