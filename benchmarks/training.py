@@ -14,7 +14,6 @@ for the iterations and patches of configs/NETWORK-x4.toml. Memory is the peak of
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from classsr.networks import FSRCNN, BranchSpec, ClassSR, build_branch
+from classsr.report import peak_mib
 from classsr.training.branch_errors import keep
 from classsr.training.config import Config, LossWeights, Schedule, load_config
 from classsr.training.loop import build_optimizer
@@ -228,7 +228,7 @@ def peak_memory(network: str, stage: str, count: int, way: int) -> float:
     chosen = WAYS[stage](network, count)[way]
     chosen.step()
     chosen.step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib() or float("nan")
 
 
 def measure_memory(network: str, stage: str, count: int, ways: int) -> list[float]:

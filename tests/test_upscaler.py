@@ -1,6 +1,8 @@
 """The upscaler enlarges every picture whole, without seams, in batches, and reports truly what it did."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -618,6 +620,18 @@ def test_peak_memory_is_told_in_mib() -> None:
 
     assert peak is not None
     assert held.nbytes / 2**20 < peak < 2**20
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere a child may report its parent's peak"
+)
+def test_peak_memory_is_not_that_of_the_process_before() -> None:
+    held = np.ones(300 * 2**20, np.uint8)
+    code = "from classsr.report import peak_mib; print(peak_mib())"
+
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert float(told.stdout) < held.nbytes / 2**20
 
 
 @given(height=SIDES, width=SIDES, pixels_per_batch=st.sampled_from([1024, 5000, 102_400]))
