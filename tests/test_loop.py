@@ -3,13 +3,15 @@
 It is tested with a 1x1 convolution that learns to invert colours.
 """
 
+import errno
 import json
 import math
+import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -249,25 +251,6 @@ def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
         train(other, SCHEDULE, folder=tmp_path)
 
 
-def test_a_state_that_could_not_be_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(toy(batch=interrupted_at(5)), SCHEDULE, folder=tmp_path)
-    before = (tmp_path / "state.pt").read_bytes()
-    task = replace(toy(), save=lambda _module, path: path.touch())
-
-    def fail(_content: object, file: BinaryIO) -> None:
-        file.write(b"half of it")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="No space left"):
-        train(task, SCHEDULE, folder=tmp_path)
-
-    assert (tmp_path / "state.pt").read_bytes() == before
-
-
 def test_the_running_average_is_what_is_judged_and_saved(tmp_path: Path) -> None:
     schedule = SCHEDULE.model_copy(update={"ema": 0.9})
     states: list[dict[str, Tensor]] = []
@@ -406,6 +389,34 @@ def read_events(path: Path) -> Iterator[Event]:
         (length,) = struct.unpack("<Q", data[:8])
         yield Event.FromString(data[12 : 12 + length])
         data = data[16 + length :]
+
+
+@pytest.mark.parametrize("file", ["state.pt", "metrics.jsonl"])
+def test_a_full_disk_ends_training_in_one_sentence_and_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(toy(), SCHEDULE, folder=whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy(batch=interrupted_at(4)), SCHEDULE, folder=broken)
+    usual, before = Path.open, (broken / "state.pt").read_bytes()
+
+    def open_on_full_disk(path: Path, mode: str = "r", **options: Any) -> Any:  # noqa: ANN401
+        if path.name.startswith(file) and mode != "r":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return usual(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", open_on_full_disk)
+    with pytest.raises(TrainingError, match=rf"{file}.*No space left on device.*is kept"):
+        train(toy(), SCHEDULE, folder=broken)
+    monkeypatch.undo()
+    assert not list(broken.glob("*.part"))
+    assert (broken / "state.pt").read_bytes() == before
+
+    train(toy(), SCHEDULE, folder=broken)
+
+    found, expected = (load_file(f / "last.safetensors") for f in (broken, whole))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def scripted(scores: list[float]) -> Task:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from classsr.data.pairs import SHRINKS, crop_to_multiple, make_pairs, open_pairs, pack, to_eight_bit
-from classsr.errors import InputError
+from classsr.errors import InputError, OutputError
 from classsr.image import Picture, write
 from classsr.resize import resize
 from pictures import landscape, noise, write_landscapes
@@ -159,6 +159,20 @@ def test_an_interrupted_packing_leaves_nothing_to_open(hr_folder: Path, tmp_path
     assert (tmp_path / "hr.bin").exists()  # the work was under way
     with pytest.raises(InputError, match=r"pairs\.json"):
         open_pairs(tmp_path)
+
+
+@pytest.mark.parametrize("taken", ["packed", "packed/hr.bin"])
+def test_a_folder_that_cannot_be_written_is_told(
+    hr_folder: Path, tmp_path: Path, taken: str
+) -> None:
+    out = tmp_path / "packed"
+    if taken == "packed":
+        out.touch()  # a file
+    else:
+        (out / "hr.bin").mkdir(parents=True)
+
+    with pytest.raises(OutputError, match=rf"The pairs cannot be written: .*{taken}, "):
+        pack(hr_folder, out, scale=4)
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

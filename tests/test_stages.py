@@ -252,7 +252,8 @@ def test_stage_two_can_do_with_fewer_patches(copy: Experiment) -> None:
 
     stages.train_classifier(replace(copy, config=CONFIG.model_copy(update={"data": data})))
 
-    assert len(np.load(copy.run / "classifier" / "branch-errors.npy")) == 7
+    kept = (copy.run / "classifier" / "branch-errors.bin").stat().st_size
+    assert kept == 7 * 3 * 3 * 32 * 32 * 2  # patches, levels, channels, LR pixels, bytes
 
 
 def test_the_ranking_is_that_of_the_reference_network(finished: Finished) -> None:

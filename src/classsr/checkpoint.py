@@ -1,7 +1,6 @@
 """A network and its sizes <-> one safetensors file. Knows nothing of training or of released models."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from classsr.errors import ModelError
+from classsr.files import write_whole
 from classsr.networks import BranchSpec, Classifier, ClassSR, build_branch
 
 BRANCH = "branch"
@@ -25,12 +25,7 @@ def _write(module: nn.Module, path: Path, kind: str, specs: Sequence[BranchSpec]
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()
     }
-    part = path.with_suffix(path.suffix + ".part")
-    with part.open("wb") as file:
-        file.write(save(tensors, meta))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(path, save(tensors, meta))
 
 
 def save_branch(module: nn.Module, spec: BranchSpec, path: Path) -> None:

@@ -6,17 +6,19 @@ what lies where, from which file and how much shrunk, with a checksum of the sou
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classsr.errors import InputError
+from classsr.errors import InputError, OutputError
+from classsr.files import write_whole
 from classsr.image import Samples, find_pictures, read
 from classsr.resize import Sample, resize
 
@@ -103,38 +105,53 @@ def pack(
         workers: processes.
         progress: called with (pictures done, pictures in all).
 
+    Raises:
+        InputError: a picture cannot be read, or none is large enough.
+        OutputError: the folder cannot be written.
+
     """
     paths = find_pictures(hr_folder)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "pairs.json").unlink(missing_ok=True)
+    work = partial(make_pairs, scale=scale, shrinks=shrinks)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "pairs.json").unlink(missing_ok=True)
+        # Not forked: libvips and torch run threads, which a forked process lacks.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            made = map(work, paths) if workers == 1 else pool.map(work, paths)
+            index = _write_pixels(zip(paths, made, strict=True), out, progress, len(paths))
+        if not index["entries"]:
+            raise InputError(
+                f"Every picture in {hr_folder} is smaller than {scale}x{scale} pixels."
+            )
+        content = json.dumps({"scale": scale, **index}, indent=1)
+        write_whole(out / "pairs.json", content.encode())
+    except OSError as exc:
+        raise OutputError(
+            f"The pairs cannot be written: {exc.filename or out}, {exc.strerror or exc}."
+        ) from exc
+    return open_pairs(out)
+
+
+def _write_pixels(
+    made: Iterable[tuple[Path, list[tuple[float, RGB8, RGB8]]]],
+    out: Path,
+    progress: Callable[[int, int], None],
+    total: int,
+) -> dict[str, Any]:
+    """Write the pairs of each picture as they come, and return where they lie and a checksum of the pictures."""
     digest = hashlib.sha256()
     entries: list[Entry] = []
     offset = 0
-    with (
-        (out / "lr.bin").open("wb") as lr_file,
-        (out / "hr.bin").open("wb") as hr_file,
-        # Not forked: libvips and torch run threads, which a forked process lacks.
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-    ):
-        work = partial(make_pairs, scale=scale, shrinks=shrinks)
-        made = map(work, paths) if workers == 1 else pool.map(work, paths)
-        for done, (path, pairs) in enumerate(zip(paths, made, strict=True)):
+    with (out / "lr.bin").open("wb") as lr_file, (out / "hr.bin").open("wb") as hr_file:
+        for done, (path, pairs) in enumerate(made, start=1):
             digest.update(path.name.encode() + path.read_bytes())
             for shrink, lr, hr in pairs:
                 lr_file.write(lr.tobytes())
                 hr_file.write(hr.tobytes())
                 entries.append(Entry(path.name, shrink, lr.shape[0], lr.shape[1], offset))
                 offset += lr.shape[0] * lr.shape[1]
-            progress(done + 1, len(paths))
-    if not entries:
-        raise InputError(f"Every picture in {hr_folder} is smaller than {scale}x{scale} pixels.")
-    index = {
-        "scale": scale,
-        "checksum": digest.hexdigest(),
-        "entries": [asdict(entry) for entry in entries],
-    }
-    (out / "pairs.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
-    return open_pairs(out)
+            progress(done, total)
+    return {"checksum": digest.hexdigest(), "entries": [asdict(entry) for entry in entries]}
 
 
 def open_pairs(folder: Path) -> Pairs:

@@ -5,6 +5,7 @@ classes, level 0 the easiest: the method of ClassSR, section 3.3. Which network 
 caller's choice and not known here.
 """
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from classsr.data.pairs import RGB8, Pairs
 from classsr.data.patches import Patches, read_patches
 from classsr.errors import InputError, UsageError
+from classsr.files import write_whole
 
 BORDER = 4  # HR pixels, as in the paper
 PSNR_CEILING = 100.0  # of patches reproduced exactly, so that the order stays finite
@@ -124,17 +126,16 @@ def save_ranking(ranking: Ranking, path: Path) -> None:
         "size": ranking.patches.size,
         "provenance": asdict(ranking.provenance),
     }
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(
-            file,
-            psnr=ranking.psnr,
-            picture=ranking.patches.picture,
-            y=ranking.patches.y,
-            x=ranking.patches.x,
-            meta=np.array(json.dumps(meta)),
-        )
-    part.replace(path)
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        psnr=ranking.psnr,
+        picture=ranking.patches.picture,
+        y=ranking.patches.y,
+        x=ranking.patches.x,
+        meta=np.array(json.dumps(meta)),
+    )
+    write_whole(path, content.getvalue())
 
 
 def load_ranking(path: Path, pairs: Pairs) -> Ranking:

@@ -6,12 +6,14 @@ both without bias. Of the scale x scale HR pixels that belong to an LR pixel one
 a patch hardly changes, and memory falls to a sixteenth at x4. And the Class-Module sees a patch turned and mirrored
 while its errors stay those of the patch as it lies: the branches were trained on all symmetries alike.
 
-In a stage's folder the errors are `branch-errors.npy`; `branch-errors.json`, written last, says what they belong to.
+In a stage's folder the errors are `branch-errors.bin` (float16); `branch-errors.json`, written last, says what they
+belong to.
 """
 
 import hashlib
 import json
 import logging
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Final, final
@@ -20,12 +22,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classsr.data.pairs import RGB8, Pairs
 from classsr.data.patches import Patches, augment, draw, read_lr, read_patches
+from classsr.files import write_whole
 from classsr.training.loop import to_tensor
 
 CHUNK: Final = 64  # patches that the branches enlarge at once
@@ -53,7 +55,7 @@ class BranchErrors:
     def __init__(
         self, folder: Path, pairs: Pairs, patches: Patches, *, seed: int, precision: str
     ) -> None:
-        self._file = folder / "branch-errors.npy"
+        self._file = folder / "branch-errors.bin"
         self._index = folder / "branch-errors.json"
         self._pairs = pairs
         self._patches = patches
@@ -63,8 +65,9 @@ class BranchErrors:
     @cached_property
     def values(self) -> Errors:
         """What `compute` has written, as a memory map."""
-        values: Errors = np.load(self._file, mmap_mode="r")
-        return values
+        size = self._patches.size
+        values: Errors = np.memmap(self._file, np.float16, mode="r")
+        return values.reshape(len(self._patches), -1, 3, size, size)
 
     def compute(self, branches: nn.ModuleList, fabric: Fabric) -> None:
         """Write the errors of these branches, unless the folder holds them; several processes share the work.
@@ -80,15 +83,12 @@ class BranchErrors:
         if fabric.is_global_zero:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._index.unlink(missing_ok=True)
-            size = self._patches.size
-            open_memmap(
-                self._file, "w+", np.float16, (len(self._patches), len(branches), 3, size, size)
-            ).flush()
+            self._file.write_bytes(b"")
         fabric.barrier()
         self._fill(branches, fabric)
         fabric.barrier()
         if fabric.is_global_zero:
-            self._index.write_text(about, encoding="utf-8")
+            write_whole(self._index, about.encode())
 
     def batch(
         self, *, count: int, iteration: int, part: slice = slice(None)
@@ -123,23 +123,30 @@ class BranchErrors:
 
     def _fill(self, branches: nn.ModuleList, fabric: Fabric) -> None:
         """Compute every chunk that is this process's."""
-        values = open_memmap(self._file, "r+")
-        count = len(self._patches)
-        chunks = range(fabric.global_rank, -(-count // CHUNK), fabric.world_size)
-        for done, chunk in enumerate(chunks, start=1):
-            part = np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, count))
-            lr, hr = read_patches(self._pairs, self._patches.select(part))
-            kept = np.random.default_rng((self._seed, chunk)).integers(
-                0, self._pairs.scale**2, (len(part), 1, 1, *lr.shape[1:3])
-            )
-            x, target = to_tensor(lr, fabric.device), to_tensor(hr, fabric.device)
-            with torch.no_grad(), fabric.autocast():
-                for level, branch in enumerate(branches):
-                    error = branch(x).float() - target
-                    values[part, level] = keep(error, torch.from_numpy(kept).to(x.device)).cpu()
-            if done % SAY_EVERY == 0 or done == len(chunks):
-                logger.info("%d/%d chunks of patches through every branch", done, len(chunks))
-        values.flush()
+        chunks = range(fabric.global_rank, -(-len(self._patches) // CHUNK), fabric.world_size)
+        with self._file.open("r+b") as file:
+            for done, chunk in enumerate(chunks, start=1):
+                errors = self._errors_of_chunk(branches, fabric, chunk)
+                file.seek(chunk * CHUNK * errors[0].nbytes)
+                file.write(errors.tobytes())
+                if done % SAY_EVERY == 0 or done == len(chunks):
+                    logger.info("%d/%d chunks of patches through every branch", done, len(chunks))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _errors_of_chunk(self, branches: nn.ModuleList, fabric: Fabric, chunk: int) -> Errors:
+        """Run every branch on the patches of a chunk and return their errors (n, M, 3, size, size)."""
+        part = np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self._patches)))
+        lr, hr = read_patches(self._pairs, self._patches.select(part))
+        pixels = np.random.default_rng((self._seed, chunk)).integers(
+            0, self._pairs.scale**2, (len(part), 1, 1, *lr.shape[1:3])
+        )
+        kept = torch.from_numpy(pixels).to(fabric.device)
+        x, target = to_tensor(lr, fabric.device), to_tensor(hr, fabric.device)
+        with torch.no_grad(), fabric.autocast():
+            errors = [keep(branch(x).float() - target, kept).half().cpu() for branch in branches]
+        rows: Errors = torch.stack(errors, dim=1).numpy()
+        return rows
 
 
 def keep(hr: Tensor, kept: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ Under `torchrun` every process takes its part of each batch; the result is that 
 """
 
 import atexit
+import io
 import json
 import logging
 import math
@@ -24,12 +25,15 @@ import torch.distributed
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from pytorch_optimizer import SOAP
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from classsr.data.pairs import RGB8
 from classsr.errors import TrainingError
+from classsr.files import write_whole
 from classsr.training.config import Schedule
 
 LOG_EVERY = 200  # iterations
@@ -87,11 +91,22 @@ def train(task: Task, schedule: Schedule, *, folder: Path, device: str = "cpu") 
         The best checkpoint.
 
     Raises:
-        TrainingError: the loss is no longer finite, `folder` holds a run of another schedule, the weights had to be
-            mended too often, or the batch cannot be divided among the processes.
+        TrainingError: the loss is no longer finite, `folder` holds a run of another schedule or cannot be written, the
+            weights had to be mended too often, or the batch cannot be divided among the processes.
 
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _train(task, schedule, folder, device)
+    except OSError as exc:
+        raise TrainingError(
+            f"{exc.filename or folder} cannot be read or written ({exc.strerror or exc}); the last good state is kept. "
+            "When that is mended, run the same command again: it goes on from there."
+        ) from exc
+    return folder / "best.safetensors"
+
+
+def _train(task: Task, schedule: Schedule, folder: Path, device: str) -> None:
     fabric = _fabric(device, schedule)
     module = task.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -118,7 +133,6 @@ def train(task: Task, schedule: Schedule, *, folder: Path, device: str = "cpu") 
                         "Lower learning_rate, set clip_norm, or set precision to 32-true."
                     )
                 _judge(fabric, task, state, metrics, done, folder)
-    return folder / "best.safetensors"
 
 
 def _judge(
@@ -230,7 +244,9 @@ class _Metrics:
         kept = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
         kept = [line for line in kept if _iteration(line) <= started]
         self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._board = SummaryWriter(str(folder), purge_step=started + 1)
+        self._board = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
+        log = SessionLog(status=SessionLog.START)  # from here on it replaces what came before
+        self._note(Event(session_log=log, step=started + 1))
 
     def losses(self, done: int, losses: dict[str, Tensor]) -> None:
         """Write the losses of an iteration and when the stage will end."""
@@ -245,14 +261,19 @@ class _Metrics:
         self._write(done, scores, {}, "")
 
     def close(self) -> None:
-        """Write what is still in memory."""
+        """Close what is open; everything is written already."""
         self._board.close()
+
+    def _note(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._board.write_event(event)
+        self._board.flush()
 
     def _write(self, done: int, values: dict[str, float], more: dict[str, float], end: str) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": done, **values, **more}) + "\n")
-        for name, value in (values | more).items():
-            self._board.add_scalar(name, value, done)
+        tags = [Summary.Value(tag=name, simple_value=v) for name, v in (values | more).items()]
+        self._note(Event(summary=Summary(value=tags), step=done))
         text = " ".join(f"{name} {value:.4g}" for name, value in values.items())
         logger.info("%d/%d %s%s", done, self._schedule.iterations, text, end)
 
@@ -329,7 +350,6 @@ class _State:
 
     def save(self, iteration: int) -> None:
         """Write everything; the old state stays until the new one is complete."""
-        part = self.path.with_suffix(".part")
         content: dict[str, Any] = {
             "iteration": iteration,
             "schedule": self.schedule,
@@ -339,8 +359,6 @@ class _State:
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        with part.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path)
+        packed = io.BytesIO()
+        torch.save(content, packed)
+        write_whole(self.path, packed.getvalue())
