@@ -46,9 +46,9 @@ def tiled(network: Network, lr: NDArray[Any], *, tile: int, halo: int, scale: in
     grid = TileGrid(lr.shape[0], lr.shape[1], tile=tile, step=tile)
     padded = pad_edges(lr, halo=halo)
     out = np.empty((lr.shape[0] * scale, lr.shape[1] * scale, 3), np.float32)
-    for indices in batches(np.arange(len(grid)), BATCH):
-        windows = enlarge(network, split(padded, grid, indices, halo=halo))
-        place(out, windows, grid, indices, halo=halo, scale=scale)
+    for tiles in batches(grid.tiles, BATCH):
+        windows = enlarge(network, split(padded, grid, tiles, halo=halo))
+        place(out, windows, grid, tiles, halo=halo, scale=scale)
     return out
 
 

@@ -30,7 +30,7 @@ LAYERS = {
         "naming",
         "foreign",
     },
-    "run": {"backends", "report", "routing", "routing_map", "upscaler"},
+    "run": {"backends", "plan", "report", "routing", "routing_map", "upscaler"},
     "top": {"evaluation", "figures"},
     "cli": {"cli", "__main__"},
     "root": {"__init__"},

@@ -71,8 +71,8 @@ def test_a_tile_s_centre_blends_the_picture_and_the_colour_of_its_level() -> Non
 
     drawn = draw(image, levels, grid)
 
-    for index, level in enumerate(levels.ravel().tolist()):
-        cell = grid.cell(index).scaled(SCALE)
+    for tile, level in zip(grid.tiles, levels.ravel().tolist(), strict=True):
+        cell = grid.cell(tile).scaled(SCALE)
         centre = (cell.top + cell.bottom) // 2, (cell.left + cell.right) // 2
         expected = (1 - OPACITY) * image[centre] + OPACITY * np.array(COLOURS[level])
         np.testing.assert_allclose(drawn[centre], expected, atol=1)

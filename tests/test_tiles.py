@@ -57,8 +57,8 @@ def look_up(image: Array, rows: Array, columns: Array) -> Array:
 @given(grid=partitions())
 def test_cells_partition_the_picture(grid: TileGrid) -> None:
     used = np.zeros((grid.height, grid.width), int)
-    for index in range(len(grid)):
-        used[grid.cell(index).slices] += 1
+    for tile in grid.tiles:
+        used[grid.cell(tile).slices] += 1
 
     assert (used == 1).all()
 
@@ -76,13 +76,41 @@ def test_stitching_undoes_splitting(
     image = noise(grid.height, grid.width, seed=seed)
     padded = pad_edges(image, halo=halo)
     out = np.full((grid.height * scale, grid.width * scale, 3), -1)
-    anyhow = np.random.default_rng(seed).permutation(len(grid))
+    anyhow = np.random.default_rng(seed).permutation(grid.tiles)
 
-    for indices in batches(anyhow, size):
-        windows = repeat(split(padded, grid, indices, halo=halo), scale)
-        place(out, windows, grid, indices, halo=halo, scale=scale)
+    for tiles in batches(anyhow, size):
+        windows = repeat(split(padded, grid, tiles, halo=halo), scale)
+        place(out, windows, grid, tiles, halo=halo, scale=scale)
 
     np.testing.assert_array_equal(out, repeat(image, scale))
+
+
+@given(grid=partitions(), halo=HALOS, scale=st.integers(1, 4), seed=SEEDS, data=st.data())
+def test_a_block_holds_what_its_tiles_hold(
+    grid: TileGrid, halo: int, scale: int, seed: int, data: st.DataObject
+) -> None:
+    image = noise(grid.height, grid.width, seed=seed)
+    size = [data.draw(st.integers(1, most)) for most in grid.shape]
+    row, column = (
+        data.draw(st.integers(0, most - own)) for most, own in zip(grid.shape, size, strict=True)
+    )
+    block = np.array([[row, column, *size]])
+    out = np.full((grid.height * scale, grid.width * scale, 3), -1)
+
+    windows = repeat(split(pad_edges(image, halo=halo), grid, block, halo=halo), scale)
+    place(out, windows, grid, block, halo=halo, scale=scale)
+
+    expected = np.full_like(out, -1)
+    inside = grid.tiles[
+        (grid.tiles[:, 0] >= row)
+        & (grid.tiles[:, 0] < row + size[0])
+        & (grid.tiles[:, 1] >= column)
+        & (grid.tiles[:, 1] < column + size[1])
+    ]
+    for tile in inside:
+        cell = grid.cell(tile).scaled(scale).slices
+        expected[cell] = repeat(image, scale)[cell]
+    np.testing.assert_array_equal(out, expected)
 
 
 # --- Windows ---
@@ -95,21 +123,25 @@ def test_every_window_is_surrounded_by_its_real_neighbours(
     image = noise(grid.height, grid.width, seed=seed)
     height, width = (min(grid.tile, side) + 2 * halo for side in (grid.height, grid.width))
 
-    windows = split(pad_edges(image, halo=halo), grid, np.arange(len(grid)), halo=halo)
+    windows = split(pad_edges(image, halo=halo), grid, grid.tiles, halo=halo)
 
     assert windows.shape == (len(grid), height, width, 3)
-    for window, index in zip(windows, range(len(grid)), strict=True):
-        top, left = grid.origin(index)
+    for window, tile in zip(windows, grid.tiles, strict=True):
+        top, left = grid.origin(tile)
         rows, columns = top - halo + np.arange(height), left - halo + np.arange(width)
         np.testing.assert_array_equal(window, look_up(image, rows, columns))
 
 
-@given(grid=partitions() | overlapping())
-def test_every_window_lies_inside_the_picture_and_holds_its_cell(grid: TileGrid) -> None:
-    height, width = grid.window
+@given(grid=partitions() | overlapping(), data=st.data())
+def test_every_window_lies_inside_the_picture_and_holds_its_cell(
+    grid: TileGrid, data: st.DataObject
+) -> None:
+    size = [data.draw(st.integers(1, most)) for most in grid.shape]
+    height, width = grid.window(*size)
 
-    for index in range(len(grid)):
-        (top, left), cell = grid.origin(index), grid.cell(index)
+    for row in range(grid.shape[0] - size[0] + 1):
+        block = np.array([row, data.draw(st.integers(0, grid.shape[1] - size[1])), *size])
+        (top, left), cell = grid.origin(block), grid.cell(block)
         assert 0 <= top <= cell.top < cell.bottom <= top + height <= grid.height
         assert 0 <= left <= cell.left < cell.right <= left + width <= grid.width
 
@@ -136,7 +168,7 @@ def test_only_the_tiles_asked_for_are_split() -> None:
     grid = TileGrid(8, 12, tile=4, step=4)
     image = noise(8, 12, seed=0)
 
-    windows = split(image, grid, np.array([4, 2]), halo=0)
+    windows = split(image, grid, grid.tiles[[4, 2]], halo=0)
 
     np.testing.assert_array_equal(windows, [image[4:, 4:8], image[:4, 8:]])
 
@@ -151,9 +183,9 @@ def test_the_average_of_overlapping_windows_is_the_picture(
     image = noise(grid.height, grid.width, seed=seed).astype(np.float32)
     total = np.zeros((grid.height * scale, grid.width * scale, 3), np.float32)
 
-    for indices in batches(np.arange(len(grid)), size):
-        windows = repeat(split(image, grid, indices, halo=0), scale)
-        accumulate(total, windows, grid, indices, scale=scale)
+    for tiles in batches(grid.tiles, size):
+        windows = repeat(split(image, grid, tiles, halo=0), scale)
+        accumulate(total, windows, grid, tiles, scale=scale)
 
     # Whole numbers below 2**24 are exact in float32, and so are their quotients by a divisor.
     np.testing.assert_array_equal(total / repeat(coverage(grid), scale), repeat(image, scale))
@@ -161,7 +193,7 @@ def test_the_average_of_overlapping_windows_is_the_picture(
 
 @given(grid=overlapping() | partitions())
 def test_coverage_counts_the_windows_over_every_pixel(grid: TileGrid) -> None:
-    height, width = grid.window
+    height, width = grid.window()
     slow = np.zeros((grid.height, grid.width, 1))
     for top in grid.tops.tolist():
         for left in grid.lefts.tolist():
@@ -193,7 +225,7 @@ def test_paper_tiling_of_a_known_picture() -> None:
 
     assert grid.tops.tolist() == [0, 28, 38]
     assert grid.lefts.tolist() == [0, 28]
-    assert grid.cell(3) == Box(28, 28, 60, 60)
+    assert grid.cell(grid.tiles[3]) == Box(28, 28, 60, 60)
     assert coverage(grid)[:, 0, 0].tolist() == [1] * 28 + [2] * 4 + [1] * 6 + [2] * 22 + [1] * 10
 
 
@@ -204,15 +236,15 @@ def test_a_picture_smaller_than_a_tile_is_one_tile_as_large_as_itself() -> None:
     grid = TileGrid(1, 20, tile=32, step=32)
 
     assert len(grid) == 1
-    assert grid.window == (1, 20)
-    assert grid.cell(0) == Box(0, 0, 1, 20)
+    assert grid.window() == (1, 20)
+    assert grid.cell(grid.tiles[0]) == Box(0, 0, 1, 20)
 
 
 def test_the_last_window_moves_back_inside_but_its_cell_does_not() -> None:
     grid = TileGrid(32, 70, tile=32, step=32)
 
-    assert [grid.origin(index) for index in range(3)] == [(0, 0), (0, 32), (0, 38)]
-    assert grid.cell(2) == Box(0, 64, 32, 70)
+    assert [grid.origin(tile) for tile in grid.tiles] == [(0, 0), (0, 32), (0, 38)]
+    assert grid.cell(grid.tiles[2]) == Box(0, 64, 32, 70)
 
 
 def test_a_box_grows_with_the_picture() -> None:
@@ -241,11 +273,11 @@ def test_a_grid_that_cannot_be_meant_is_refused(
 
 
 @given(count=st.integers(0, 60), size=st.integers(1, 70))
-def test_batches_run_through_all_indices_in_order(count: int, size: int) -> None:
-    indices = np.arange(count) * 3
+def test_batches_run_through_all_blocks_in_order(count: int, size: int) -> None:
+    blocks = np.arange(4 * count).reshape(count, 4)
 
-    runs = [run.tolist() for run in batches(indices, size)]
+    runs = [run.tolist() for run in batches(blocks, size)]
 
-    assert list(itertools.chain(*runs)) == indices.tolist()
+    assert list(itertools.chain(*runs)) == blocks.tolist()
     assert all(len(run) == size for run in runs[:-1])
     assert all(1 <= len(run) <= size for run in runs)

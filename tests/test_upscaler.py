@@ -440,30 +440,30 @@ def test_every_network_is_loaded_once_for_many_pictures() -> None:
 # --- Batches ---
 
 
-def test_all_tiles_of_a_level_run_together() -> None:
+def test_neighbours_of_one_level_run_as_one_window() -> None:
     backend = FakeBackend()
-    pixels, levels = patchwork(6, 6)
+    pixels = np.zeros((4 * TILE, 8 * TILE, 3), np.uint8)
+    pixels[:, 4 * TILE :] = 255
 
     upscaler_on(backend).upscale(pixels)
 
-    window = TILE + 2 * HALO
-    counts = np.bincount(levels.ravel())
-    assert backend.calls == [(k, (n, 3, window, window)) for k, n in enumerate(counts.tolist())]
+    side = 4 * TILE + 2 * HALO
+    assert backend.calls == [(0, (1, 3, side, side)), (2, (1, 3, side, side))]
 
 
-@given(tiles=st.integers(1, 300), most=st.integers(2, 100))
+@given(rows=st.integers(1, 12), columns=st.integers(1, 12), most=st.integers(1, 100))
 @settings(max_examples=20)
-def test_tiles_run_in_as_few_batches_as_memory_allows(tiles: int, most: int) -> None:
+def test_windows_run_in_as_few_batches_as_memory_allows(rows: int, columns: int, most: int) -> None:
     backend = FakeBackend()
-    window = TILE + 2 * HALO
-    pixels = np.zeros((TILE, TILE * tiles, 3), np.uint8)
+    limit = most * (TILE + 2 * HALO) ** 2
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("classsr.upscaler.BATCH_PIXELS", most * window**2)
-        upscaler_on(backend).upscale(pixels)
+        patch.setattr("classsr.upscaler.BATCH_PIXELS", limit)
+        upscaler_on(backend).upscale(noise(rows * TILE, columns * TILE))
 
-    assert len(backend.calls) == math.ceil(tiles / most)
-    assert sum(shape[0] for _, shape in backend.calls) == tiles
+    for size in {shape[2:] for _, shape in backend.calls}:
+        counts = [shape[0] for _, shape in backend.calls if shape[2:] == size]
+        assert len(counts) == math.ceil(sum(counts) / max(limit // math.prod(size), 1))
 
 
 @pytest.mark.parametrize("tiling", ["halo", "paper"])

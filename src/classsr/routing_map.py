@@ -52,8 +52,8 @@ def draw_routing_map(
     picture = Image.fromarray(eight_bit)
     picture.thumbnail((LONG_SIDE, LONG_SIDE))
     colours = np.zeros((grid.height, grid.width, 3), np.uint8)
-    for index, level in enumerate(levels.ravel().tolist()):
-        colours[grid.cell(index).slices] = COLOURS[level]
+    for tile, level in zip(grid.tiles, levels.ravel().tolist(), strict=True):
+        colours[grid.cell(tile).slices] = COLOURS[level]
     overlay = Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST)
     blended = Image.blend(picture, overlay, OPACITY)
 

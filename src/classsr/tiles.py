@@ -1,9 +1,9 @@
 """Where tiles lie, and how pictures are cut into them and put together again: pure geometry.
 
 Without overlap (`step == tile`) the cells of a grid partition the picture: every pixel belongs to exactly one
-tile. A tile's window has one size all over the picture, so that windows stack into batches: the last window of a
-row or column is moved back inside the picture, and a halo of real neighbours surrounds it; beyond the border the
-picture's edge is repeated.
+tile. A block is a rectangle of neighbouring tiles, often a single one. All blocks of so many rows and columns of
+tiles have windows of one size, so that these stack into batches: the last window of a row or column is moved back
+inside the picture, and a halo of real neighbours surrounds it; beyond the border the picture's edge is repeated.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from classsr.errors import UsageError
 
 Pixels = NDArray[np.generic]
+Blocks = NDArray[np.int64]
+"""Rectangles of tiles, (N, 4): first row, first column, rows, columns, counted in tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +82,33 @@ class TileGrid:
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
 
-    @property
-    def window(self) -> tuple[int, int]:
-        """(height, width) of every tile's window, halo excluded."""
-        return min(self.tile, self.height), min(self.tile, self.width)
+    @cached_property
+    def tiles(self) -> Blocks:
+        """Every tile as a block of its own."""
+        rows, columns = (index.ravel() for index in np.indices(self.shape))
+        return np.stack([rows, columns, np.ones_like(rows), np.ones_like(rows)], axis=1)
 
-    def origin(self, index: int) -> tuple[int, int]:
-        """Return (top, left) of a tile's window."""
-        row, column = divmod(index, len(self.lefts))
-        return int(self.tops[row]), int(self.lefts[column])
+    def window(self, rows: int = 1, columns: int = 1) -> tuple[int, int]:
+        """Return (height, width) of the window of every block of so many tiles, halo excluded."""
+        height, width = (self.tile + (tiles - 1) * self.step for tiles in (rows, columns))
+        return min(height, self.height), min(width, self.width)
 
-    def cell(self, index: int) -> Box:
-        """Return the part of the picture that a tile's result is used for.
+    def origin(self, block: NDArray[np.int64]) -> tuple[int, int]:
+        """Return (top, left) of a block's window."""
+        row, column, *size = block.tolist()
+        height, width = self.window(*size)
+        return min(row * self.step, self.height - height), min(
+            column * self.step, self.width - width
+        )
 
-        Without overlap the cells partition the picture; with overlap a cell is the whole window.
+    def cell(self, block: NDArray[np.int64]) -> Box:
+        """Return the part of the picture that a block's result is used for.
+
+        Without overlap the cells of the tiles partition the picture; with overlap a cell is the whole window.
         """
-        row, column = divmod(index, len(self.lefts))
-        top, left = self.origin(index)
-        height, width = self.window
+        row, column, *size = block.tolist()
+        top, left = self.origin(block)
+        height, width = self.window(*size)
         if self.step < self.tile:
             return Box(top, left, top + height, left + width)
         return Box(row * self.tile, column * self.tile, top + height, left + width)
@@ -124,23 +135,23 @@ def pad_edges(image: Pixels, *, halo: int, least: int = 1) -> Pixels:
     return np.pad(image, ((halo, halo + below), (halo, halo + right), (0, 0)), mode="edge")
 
 
-def split(padded: Pixels, grid: TileGrid, indices: NDArray[np.int64], *, halo: int) -> Pixels:
+def split(padded: Pixels, grid: TileGrid, blocks: Blocks, *, halo: int) -> Pixels:
     """Gather windows with their halo.
 
     Args:
         padded: the picture as `pad_edges` returns it, (H + 2 halo, W + 2 halo, C).
         grid: where the tiles lie.
-        indices: which tiles, (N,).
+        blocks: at least one, all of as many rows and columns of tiles.
         halo: LR pixels of neighbours around each window.
 
     Returns:
-        (N, h + 2 halo, w + 2 halo, C), (h, w) being the grid's window.
+        (N, h + 2 halo, w + 2 halo, C), (h, w) being the window of such a block.
 
     """
-    height, width = (side + 2 * halo for side in grid.window)
-    windows = np.empty((len(indices), height, width, padded.shape[2]), padded.dtype)
-    for n, index in enumerate(indices.tolist()):
-        top, left = grid.origin(index)
+    height, width = (side + 2 * halo for side in grid.window(*blocks[0, 2:].tolist()))
+    windows = np.empty((len(blocks), height, width, padded.shape[2]), padded.dtype)
+    for n, block in enumerate(blocks):
+        top, left = grid.origin(block)
         windows[n] = padded[top : top + height, left : left + width]
     return windows
 
@@ -149,7 +160,7 @@ def place(
     out: Pixels,
     windows: Pixels,
     grid: TileGrid,
-    indices: NDArray[np.int64],
+    blocks: Blocks,
     *,
     halo: int,
     scale: int,
@@ -160,13 +171,13 @@ def place(
         out: (scale * H, scale * W, C), written in place.
         windows: (N, scale * (h + 2 halo), scale * (w + 2 halo), C).
         grid: where the tiles lie, in LR pixels, without overlap.
-        indices: which tiles, (N,).
+        blocks: those of the windows.
         halo: LR pixels of neighbours around each window.
         scale: size of `out` over size of the picture that was split.
 
     """
-    for window, index in zip(windows, indices.tolist(), strict=True):
-        cell, inner = _cell_and_inner(grid, index, halo)
+    for window, block in zip(windows, blocks, strict=True):
+        cell, inner = _cell_and_inner(grid, block, halo)
         out[cell.scaled(scale).slices] = window[inner.scaled(scale).slices]
 
 
@@ -174,7 +185,7 @@ def accumulate(
     total: NDArray[np.float32],
     windows: NDArray[np.float32],
     grid: TileGrid,
-    indices: NDArray[np.int64],
+    blocks: Blocks,
     *,
     scale: int,
 ) -> None:
@@ -184,12 +195,12 @@ def accumulate(
         total: (scale * H, scale * W, C), added to in place.
         windows: (N, scale * h, scale * w, C), without halo.
         grid: where the tiles lie, in LR pixels.
-        indices: which tiles, (N,).
+        blocks: those of the windows.
         scale: size of `total` over size of the picture that was split.
 
     """
-    for window, index in zip(windows, indices.tolist(), strict=True):
-        cell, _ = _cell_and_inner(grid, index, 0)
+    for window, block in zip(windows, blocks, strict=True):
+        cell = grid.cell(block)
         total[cell.scaled(scale).slices] += window
 
 
@@ -198,17 +209,17 @@ def coverage(grid: TileGrid) -> NDArray[np.float32]:
     rows, columns = (
         np.sum((pixels >= origins) & (pixels < origins + window), axis=1)
         for pixels, origins, window in (
-            (np.arange(grid.height)[:, None], grid.tops, grid.window[0]),
-            (np.arange(grid.width)[:, None], grid.lefts, grid.window[1]),
+            (np.arange(grid.height)[:, None], grid.tops, grid.window()[0]),
+            (np.arange(grid.width)[:, None], grid.lefts, grid.window()[1]),
         )
     )
     return np.outer(rows, columns)[:, :, None].astype(np.float32)
 
 
-def _cell_and_inner(grid: TileGrid, index: int, halo: int) -> tuple[Box, Box]:
-    """Return a tile's cell, and the same rectangle relative to its window with halo."""
-    cell = grid.cell(index)
-    top, left = grid.origin(index)
+def _cell_and_inner(grid: TileGrid, block: NDArray[np.int64], halo: int) -> tuple[Box, Box]:
+    """Return a block's cell, and the same rectangle relative to its window with halo."""
+    cell = grid.cell(block)
+    top, left = grid.origin(block)
     return cell, Box(
         cell.top - top + halo,
         cell.left - left + halo,
@@ -217,7 +228,7 @@ def _cell_and_inner(grid: TileGrid, index: int, halo: int) -> tuple[Box, Box]:
     )
 
 
-def batches(indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Cut an index array into runs of at most `size`."""
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
+def batches(blocks: Blocks, size: int) -> Iterator[Blocks]:
+    """Cut an array of blocks into runs of at most `size`."""
+    for start in range(0, len(blocks), size):
+        yield blocks[start : start + size]

@@ -1,11 +1,11 @@
-"""The upscaler: split a picture into tiles, judge them, route them, run each level in batches, put them together.
+"""The upscaler: split a picture into tiles, judge them, route them, run each level in blocks, put them together.
 
 Knows no runtime (backends) and no file format (image).
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,11 +17,12 @@ from classsr.backends import BACKENDS, Network, open_backend
 from classsr.errors import BackendError, InputError, UsageError
 from classsr.image import Picture, check_output, read, write
 from classsr.model import DEFAULT_MODEL, Model, find_model
+from classsr.plan import Cost, Group, levels_run, merge, single
 from classsr.report import Report, Seconds, peak_mib
 from classsr.resize import resize
 from classsr.routing import AUTO, forced_level, likeliest
 from classsr.routing_map import draw_routing_map
-from classsr.tiles import TileGrid, accumulate, batches, coverage, pad_edges, place, split
+from classsr.tiles import Blocks, TileGrid, accumulate, batches, coverage, pad_edges, place, split
 
 # LR pixels per batch: 64 tiles of 32 with a halo of 4; memory stays near 100 MiB.
 BATCH_PIXELS = 64 * 40 * 40
@@ -168,7 +169,9 @@ class Upscaler:
         levels = self._route(picture.rgb, grid, forced)
         route_done = time.perf_counter()
 
-        rgb, pixels = self._run(picture, grid, levels, progress)
+        groups = self._plan(levels, grid, forced)
+        levels = levels_run(groups, grid.shape)
+        rgb, pixels = self._run(picture, grid, groups, progress)
         alpha: NDArray[Any] | None = picture.alpha
         if alpha is not None:
             alpha = resize(alpha, self.model.config.scale)
@@ -182,7 +185,7 @@ class Upscaler:
         )
         enlarged = Picture(rgb=rgb, alpha=alpha, is_grey=picture.is_grey, profile=picture.profile)
         report = self._report(enlarged, levels, pixels, seconds, judged=forced is None, path=path)
-        return Upscaled(enlarged, levels.reshape(grid.shape), grid, report)
+        return Upscaled(enlarged, levels, grid, report)
 
     def _grid(self, height: int, width: int, forced: int | None) -> TileGrid:
         tile = self.model.config.tile
@@ -193,50 +196,58 @@ class Upscaler:
         return TileGrid(height, width, tile=tile, step=tile)
 
     def _route(self, rgb: NDArray[Any], grid: TileGrid, forced: int | None) -> NDArray[np.int64]:
-        """Return the level of every tile, (tiles,)."""
+        """Return the level of every tile, (rows, columns)."""
         if forced is not None:
-            return np.full(len(grid), forced, np.int64)
+            return np.full(grid.shape, forced, np.int64)
         if self._classifier is None:
             self._classifier = self._backend.classifier(self.model)
         padded = pad_edges(rgb, halo=0, least=grid.tile)
         whole = TileGrid(padded.shape[0], padded.shape[1], tile=grid.tile, step=grid.step)
-        levels = np.empty(len(grid), np.int64)
-        for indices in batches(np.arange(len(grid)), max(BATCH_PIXELS // grid.tile**2, 1)):
-            tiles = _to_network(split(padded, whole, indices, halo=0))
-            levels[indices] = likeliest(self._classifier(tiles))
-        return levels
+        judged = []
+        for blocks in batches(grid.tiles, max(BATCH_PIXELS // grid.tile**2, 1)):
+            tiles = _to_network(split(padded, whole, blocks, halo=0))
+            judged.append(likeliest(self._classifier(tiles)))
+        return np.concatenate(judged).reshape(grid.shape)
+
+    def _plan(self, levels: NDArray[np.int64], grid: TileGrid, forced: int | None) -> list[Group]:
+        if forced is not None or self.tiling == "paper":
+            return single(levels, grid)
+        halo = self.model.config.halo
+        costs = [Cost(level.macs_per_pixel, halo) for level in self.model.config.levels]
+        return merge(levels, grid, costs)
 
     def _run(
-        self, picture: Picture, grid: TileGrid, levels: NDArray[np.int64], progress: Progress
+        self, picture: Picture, grid: TileGrid, groups: Sequence[Group], progress: Progress
     ) -> tuple[NDArray[Any], list[int]]:
-        """Run every level in batches; return the enlarged picture and the LR pixels computed per level."""
+        """Run every group in batches; return the enlarged picture and the LR pixels computed per level."""
         config, rgb = self.model.config, picture.rgb
         halo = 0 if self.tiling == "paper" else config.halo
         padded = pad_edges(rgb, halo=halo)
-        window = (grid.window[0] + 2 * halo) * (grid.window[1] + 2 * halo)
-        costs = [int((levels == k).sum()) * window for k in range(len(config.levels))]
-        work = sum(
-            cost * level.macs_per_pixel for cost, level in zip(costs, config.levels, strict=True)
-        )
+        pixels = [0] * len(config.levels)
+        windows = [_area(grid, group.blocks, halo) for group in groups]
+        for group, window in zip(groups, windows, strict=True):
+            pixels[group.level] += len(group.blocks) * window
+        work = sum(n * level.macs_per_pixel for n, level in zip(pixels, config.levels, strict=True))
         done = 0
         sink = (
             _Averaged(rgb, grid, config.scale)
             if grid.step < grid.tile
             else _Placed(rgb, grid, config.scale, halo)
         )
-        for k, level in enumerate(config.levels):
-            for indices in batches(np.flatnonzero(levels == k), max(BATCH_PIXELS // window, 1)):
-                sr = self._branch(k)(_to_network(split(padded, grid, indices, halo=halo)))
+        for group, window in zip(groups, windows, strict=True):
+            k = group.level
+            for blocks in batches(group.blocks, max(BATCH_PIXELS // window, 1)):
+                sr = self._branch(k)(_to_network(split(padded, grid, blocks, halo=halo)))
                 if not np.isfinite(sr.sum()):
                     raise BackendError(
                         f"The branch of level {k} gave values that are no numbers; use --precision f32."
                     )
                 if picture.is_grey:  # a network may tint what it is given as grey
                     sr = np.broadcast_to(sr.mean(axis=1, keepdims=True), sr.shape)
-                sink.add(sr, indices)
-                done += len(indices) * window * level.macs_per_pixel
+                sink.add(sr, blocks)
+                done += len(blocks) * window * config.levels[k].macs_per_pixel
                 progress(done / work)
-        return sink.result(), costs
+        return sink.result(), pixels
 
     def _branch(self, level: int) -> Network:
         if level not in self._branches:
@@ -257,7 +268,7 @@ class Upscaler:
         macs = sum(n * level.macs_per_pixel for n, level in zip(pixels, config.levels, strict=True))
         if judged:
             assert config.classifier is not None
-            macs += len(levels) * config.classifier.macs
+            macs += levels.size * config.classifier.macs
         lr_pixels = enlarged.height * enlarged.width // config.scale**2
         return Report(
             input=None if path is None else str(path),
@@ -268,7 +279,7 @@ class Upscaler:
             scale=config.scale,
             backend=self._backend.name,
             precision=self._backend.precision,
-            tiles=tuple(np.bincount(levels, minlength=len(config.levels)).tolist()),
+            tiles=tuple(np.bincount(levels.ravel(), minlength=len(config.levels)).tolist()),
             macs=macs,
             macs_hardest=lr_pixels * config.levels[-1].macs_per_pixel,
             seconds=seconds,
@@ -283,9 +294,9 @@ class _Placed:
         self._out = np.empty((rgb.shape[0] * scale, rgb.shape[1] * scale, 3), rgb.dtype)
         self._grid, self._scale, self._halo = grid, scale, halo
 
-    def add(self, sr: NDArray[np.float32], indices: NDArray[np.int64]) -> None:
+    def add(self, sr: NDArray[np.float32], blocks: Blocks) -> None:
         windows = _to_pixels(sr.transpose(0, 2, 3, 1), self._out.dtype)
-        place(self._out, windows, self._grid, indices, halo=self._halo, scale=self._scale)
+        place(self._out, windows, self._grid, blocks, halo=self._halo, scale=self._scale)
 
     def result(self) -> NDArray[Any]:
         return self._out
@@ -298,9 +309,9 @@ class _Averaged:
         self._total = np.zeros((rgb.shape[0] * scale, rgb.shape[1] * scale, 3), np.float32)
         self._dtype, self._grid, self._scale = rgb.dtype, grid, scale
 
-    def add(self, sr: NDArray[np.float32], indices: NDArray[np.int64]) -> None:
+    def add(self, sr: NDArray[np.float32], blocks: Blocks) -> None:
         windows = sr.transpose(0, 2, 3, 1)
-        accumulate(self._total, windows, self._grid, indices, scale=self._scale)
+        accumulate(self._total, windows, self._grid, blocks, scale=self._scale)
 
     def result(self) -> NDArray[Any]:
         count = coverage(self._grid).repeat(self._scale, axis=0).repeat(self._scale, axis=1)
@@ -308,12 +319,18 @@ class _Averaged:
         return _to_pixels(self._total, self._dtype)
 
 
+def _area(grid: TileGrid, blocks: Blocks, halo: int) -> int:
+    """Return the LR pixels of the window of each of these blocks, halo included."""
+    height, width = grid.window(*blocks[0, 2:].tolist())
+    return (height + 2 * halo) * (width + 2 * halo)
+
+
 def unrouted_tile(height: int, width: int, *, halo: int) -> int:
     """Return the side of the tiles that cover a picture with the fewest pixels computed."""
 
     def computed(tile: int) -> int:
         grid = TileGrid(height, width, tile=tile, step=tile)
-        return len(grid) * (grid.window[0] + 2 * halo) * (grid.window[1] + 2 * halo)
+        return len(grid) * _area(grid, grid.tiles, halo)
 
     return min(UNROUTED_TILES, key=computed)
 
