@@ -26,10 +26,11 @@ from PIL import Image
 
 import classsr
 from classsr import InputError
-from classsr.cli import main
+from classsr.cli import halos_of, main
 from classsr.data.pairs import open_pairs
 from classsr.data.patches import find_patches
 from classsr.data.ranking import Provenance, Ranking, save_ranking
+from classsr.errors import UsageError
 from classsr.model import DEFAULT_MODEL, find_model
 from fakes import COLOUR, FakeBackend, enlarged_by_repetition, signing
 from pictures import write_landscapes
@@ -172,9 +173,9 @@ def test_one_line_on_stderr_tells_what_was_done(run: CommandLine) -> None:
 
     ended = run("upscale", "a.png")
 
-    # 10,656 x 40 x 72 + (17,496 + 24,336) x 40 x 40 + 4 x 3,801,184 of 4 x 32 x 32 x 24,336: 113.2 %.
+    # 10,656 x 36 x 68 + 17,496 x 36 x 36 + 24,336 x 38 x 38 + 4 x 3,801,184 of 4 x 32 x 32 x 24,336: 99.4 %.
     sizes, shares = r"a_x4\.png: 128x32 -> 512x128", r"tiles per level 50 / 25 / 25 %"
-    cost, seconds = r"113 % of the hardest branch's cost", r"\d+\.\d\d s"
+    cost, seconds = r"99 % of the hardest branch's cost", r"\d+\.\d\d s"
     assert re.fullmatch(f"{sizes}, {shares}, {cost}, {seconds}\n", ended.err)
     assert ended.out == ""
 
@@ -462,6 +463,17 @@ def test_the_reference_that_ranks_can_be_named(run: CommandLine, reference: str 
 
     assert ended.code == 0
     assert asked == [reference]
+
+
+@pytest.mark.parametrize(("text", "halos"), [("4", [4]), ("0,3, 5", [0, 3, 5])])
+def test_halos_are_one_number_or_one_for_each_level(text: str, halos: list[int]) -> None:
+    assert halos_of(text) == halos
+
+
+@pytest.mark.parametrize("text", ["", "4,", "-1", "3;4", "wide"])
+def test_halos_that_are_no_numbers_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="whole numbers such as"):
+        halos_of(text)
 
 
 # --- Mistakes ---

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from branches import randomise, small_branch, small_spec
 from classsr import export
 from classsr.checkpoint import load_classsr, save_branch, save_classsr
-from classsr.errors import ModelError, OutputError
+from classsr.errors import ModelError, OutputError, UsageError
 from classsr.export import export_model
 from classsr.flops import count_macs
 from classsr.model import Model, open_model
@@ -45,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def released(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("models") / "small"
-    return export_model(checkpoint, folder, name="small", tile=TILE, halo=HALO)
+    return export_model(checkpoint, folder, name="small", tile=TILE, halos=[HALO])
 
 
 @pytest.fixture
@@ -67,17 +67,33 @@ def test_the_folder_holds_what_its_config_names(released: Model) -> None:
     assert set(released.config.sha256) == FILES
 
 
+def test_every_level_can_have_a_halo_of_its_own(checkpoint: Path, tmp_path: Path) -> None:
+    halos = list(range(2, 2 + len(load_classsr(checkpoint).branches)))
+
+    config = export_model(checkpoint, tmp_path, name="small", tile=TILE, halos=halos).config
+
+    assert [level.halo for level in config.levels] == halos
+
+
+def test_more_halos_than_levels_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"one for each level, but got 9"):
+        export_model(checkpoint, tmp_path / "small", name="small", tile=TILE, halos=[1] * 9)
+
+    assert not (tmp_path / "small").exists()
+
+
 def test_the_config_describes_the_networks(released: Model, checkpoint: Path) -> None:
     model = load_classsr(checkpoint)
     config = released.config
 
-    assert (config.name, config.scale, config.tile, config.halo) == ("small", 4, TILE, HALO)
+    assert (config.name, config.scale, config.tile) == ("small", 4, TILE)
     assert config.classifier is not None
     assert config.classifier.parameters == sum(p.numel() for p in model.classifier.parameters())
     assert config.classifier.macs == count_macs(model.classifier, TILE, TILE)
     for level, branch in zip(config.levels, model.branches, strict=True):
         assert level.parameters == sum(p.numel() for p in branch.parameters())
         assert level.macs_per_pixel == count_macs(branch, 1, 1)
+        assert level.halo == HALO
         assert level.receptive_radius == as_branch(branch).receptive_radius
     assert [(level.network, level.width, level.file) for level in config.levels] == [
         ("fsrcnn", 3, "branch-0.onnx"),
@@ -162,7 +178,9 @@ def test_a_level_names_only_the_sizes_that_its_network_has() -> None:
     networks = ("bicubic", "compact", "carn")
     model = ClassSR([small_spec(network, 4) for network in networks])
 
-    levels = [export._describe(*each, 0) for each in zip(model.specs, model.branches, strict=True)]
+    levels = [
+        export._describe(*each, 4, 0) for each in zip(model.specs, model.branches, strict=True)
+    ]
 
     assert [level.label for level in levels] == ["bicubic", "compact-8x2", "carn-8"]
     assert [level.receptive_radius for level in levels] == [2, 4, 21]
@@ -204,7 +222,7 @@ def test_an_export_that_fails_leaves_no_config(
     monkeypatch.setattr(export, "PARITY", -1.0)  # no graph is good enough
 
     with pytest.raises(ModelError, match=r"classifier\.onnx differs from its network by"):
-        export_model(checkpoint, copy, name="small", tile=TILE, halo=HALO)
+        export_model(checkpoint, copy, name="small", tile=TILE, halos=[HALO])
 
     assert not (copy / "config.json").exists()
     with pytest.raises(ModelError, match="no released model"):
@@ -219,7 +237,7 @@ def test_a_lone_branch_becomes_a_model_with_one_level(tmp_path: Path) -> None:
     folder = tmp_path / "small"
 
     released = export_model(
-        tmp_path / "branch.safetensors", folder, name="small", tile=TILE, halo=HALO
+        tmp_path / "branch.safetensors", folder, name="small", tile=TILE, halos=[HALO]
     )
 
     files = {"branch-0.onnx", "model.safetensors"}
@@ -237,7 +255,7 @@ def test_a_lone_branch_becomes_a_model_with_one_level(tmp_path: Path) -> None:
 def test_a_model_can_be_exported_again_from_its_own_weights(copy: Path) -> None:
     before = open_model(copy).config
 
-    export_model(copy / "model.safetensors", copy, name="small", tile=TILE, halo=HALO)
+    export_model(copy / "model.safetensors", copy, name="small", tile=TILE, halos=[HALO])
 
     assert open_model(copy).config.sha256["model.safetensors"] == before.sha256["model.safetensors"]
 
@@ -246,7 +264,7 @@ def test_a_file_in_the_way_of_the_folder_is_named(checkpoint: Path, tmp_path: Pa
     (tmp_path / "small").write_bytes(b"precious")
 
     with pytest.raises(OutputError, match=r"small cannot be made"):
-        export_model(checkpoint, tmp_path / "small", name="small", tile=TILE, halo=HALO)
+        export_model(checkpoint, tmp_path / "small", name="small", tile=TILE, halos=[HALO])
 
 
 def test_a_file_that_is_no_checkpoint_leaves_no_folder(tmp_path: Path) -> None:
@@ -254,7 +272,7 @@ def test_a_file_that_is_no_checkpoint_leaves_no_folder(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match="damaged"):
         export_model(
-            tmp_path / "a.safetensors", tmp_path / "small", name="small", tile=TILE, halo=HALO
+            tmp_path / "a.safetensors", tmp_path / "small", name="small", tile=TILE, halos=[HALO]
         )
 
     assert not (tmp_path / "small").exists()

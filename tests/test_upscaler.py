@@ -28,7 +28,7 @@ from fakes import COLOUR, SCALE, FakeBackend, enlarged_by_repetition, repeat, re
 Array = npt.NDArray[Any]
 
 CONFIG = find_model(DEFAULT_MODEL).config
-TILE, HALO = CONFIG.tile, CONFIG.halo
+TILE, HALO = CONFIG.tile, 4  # the halo of all levels unless a test says otherwise
 RADII = [level.receptive_radius or 0 for level in CONFIG.levels]
 RADIUS = max(RADII)
 SIDES = st.integers(1, 150)
@@ -66,7 +66,8 @@ def upscaler_on(backend: Backend, *, tiling: Tiling = "halo", halo: int = HALO) 
         patch.setattr("classsr.upscaler.open_backend", lambda name, **options: backend)
         upscaler = Upscaler(tiling=tiling)
     model = upscaler.model
-    upscaler.model = replace(model, config=replace(model.config, halo=halo))
+    levels = tuple(replace(level, halo=halo) for level in model.config.levels)
+    upscaler.model = replace(model, config=replace(model.config, levels=levels))
     return upscaler
 
 
@@ -176,6 +177,22 @@ def test_a_halo_short_of_the_receptive_radius_leaves_seams(
     seam = SCALE * TILE
     assert off[:, seam - SCALE : seam + SCALE].mean() > 0.5
     assert not off[seam // 2, seam // 2]
+
+
+def test_every_level_has_the_halo_that_its_model_names() -> None:
+    backend = FakeBackend(repeating)
+    upscaler = upscaler_on(backend)
+    config = upscaler.model.config
+    levels = tuple(replace(level, halo=k + 1) for k, level in enumerate(config.levels))
+    upscaler.model = replace(upscaler.model, config=replace(config, levels=levels))
+    pixels = np.arange(3, dtype=np.uint8).repeat(8 * TILE) * 100 + 20
+    pixels = np.tile(pixels[:, None], (8 * TILE, 1, 1)).repeat(3, axis=2)
+
+    result = upscaler.upscale(pixels)
+
+    sides = [8 * TILE + 2 * level.halo for level in levels]
+    assert backend.calls == [(k, (1, 3, side, side)) for k, side in enumerate(sides)]
+    np.testing.assert_array_equal(result.image, enlarged_by_repetition(pixels))
 
 
 def test_no_output_pixel_depends_on_more_than_the_receptive_radius(openvino: Backend) -> None:

@@ -455,7 +455,26 @@ ReleasedFolder = Annotated[
 ]
 ModelName = Annotated[str | None, typer.Option(help="Of the model; the folder's name by default.")]
 Tile = Annotated[int, typer.Option(min=4, help="Side of a tile in LR pixels.")]
-Halo = Annotated[int, typer.Option(min=0, help="Neighbours around a tile in LR pixels.")]
+Halo = Annotated[
+    str,
+    typer.Option(
+        metavar="N[,N...]",
+        help="Neighbours around a window in LR pixels: one for all levels, or one each.",
+    ),
+]
+
+
+def halos_of(text: str) -> list[int]:
+    """Read the halos of `--halo`.
+
+    Raises:
+        UsageError: it is no list of whole numbers from 0 up.
+
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"Expected whole numbers such as 4 or 3,4,6 for --halo but got {text!r}.")
+    return [int(part) for part in parts]
 
 
 @app.command()
@@ -466,12 +485,14 @@ def export(
     folder: ReleasedFolder,
     name: ModelName = None,
     tile: Tile = 32,
-    halo: Halo = 4,
+    halo: Halo = "4",
 ) -> None:
     """Turn a trained checkpoint into a released model."""
     with _extra("Exporting needs", "train"):
         from classsr.export import export_model
-    _say_released(export_model(checkpoint, folder, name=name or folder.name, tile=tile, halo=halo))
+    halos = halos_of(halo)
+    model = export_model(checkpoint, folder, name=name or folder.name, tile=tile, halos=halos)
+    _say_released(model)
 
 
 def _say_released(model: "Model") -> None:
@@ -487,7 +508,7 @@ def import_foreign(
     folder: ReleasedFolder,
     name: ModelName = None,
     tile: Tile = 32,
-    halo: Halo = 4,
+    halo: Halo = "4",
     scale: Annotated[
         int | None,
         typer.Option(min=2, max=4, help="Of the network; read off the weights where they tell."),
@@ -503,14 +524,14 @@ def import_foreign(
     with _extra("Importing needs", "train"):
         from classsr.export import export_model
         from classsr.foreign import read_foreign
+    halos = halos_of(halo)
     imported = read_foreign(file, scale=scale, mean=None if mean is None else mean.value)
     say(f"{file}: {imported.description}")
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = Path(scratch) / "imported.safetensors"
         imported.save(checkpoint)
-        _say_released(
-            export_model(checkpoint, folder, name=name or folder.name, tile=tile, halo=halo)
-        )
+        model = export_model(checkpoint, folder, name=name or folder.name, tile=tile, halos=halos)
+    _say_released(model)
 
 
 RunFolders = Annotated[

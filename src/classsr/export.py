@@ -3,6 +3,7 @@
 import logging
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from classsr.checkpoint import load_networks
-from classsr.errors import ModelError, OutputError
+from classsr.errors import ModelError, OutputError, UsageError
 from classsr.flops import count_macs
 from classsr.model import (
     ClassifierInfo,
@@ -32,7 +33,9 @@ PARITY = 1e-4  # largest difference allowed between a graph and its network, val
 logger = logging.getLogger(__name__)
 
 
-def export_model(checkpoint: Path, folder: Path, *, name: str, tile: int, halo: int) -> Model:
+def export_model(
+    checkpoint: Path, folder: Path, *, name: str, tile: int, halos: Sequence[int]
+) -> Model:
     """Write a released model and check every graph against its network.
 
     Args:
@@ -41,14 +44,21 @@ def export_model(checkpoint: Path, folder: Path, *, name: str, tile: int, halo: 
         folder: created or refilled; config.json is written last.
         name: of the model.
         tile: side of a tile in LR pixels, as in training.
-        halo: neighbours around a tile in LR pixels.
+        halos: neighbours around a window of each level in LR pixels; one for all, or one each.
 
     Raises:
+        UsageError: there are more or fewer halos than levels.
         ModelError: the checkpoint is damaged, or a graph differs from its network.
         OutputError: the folder cannot be made.
 
     """
     networks = load_networks(checkpoint)
+    if len(halos) == 1:
+        halos = [*halos] * len(networks.branches)
+    if len(halos) != len(networks.branches):
+        raise UsageError(
+            f"Expected one halo or {len(networks.branches)}, one for each level, but got {len(halos)}."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -63,8 +73,9 @@ def export_model(checkpoint: Path, folder: Path, *, name: str, tile: int, halo: 
         classifier = _export_classifier(networks.classifier, folder, tile)
         files.append(CLASSIFIER)
     levels = []
-    for index, (spec, branch) in enumerate(zip(networks.specs, networks.branches, strict=True)):
-        level = _describe(spec, branch, index)
+    parts = zip(networks.specs, networks.branches, halos, strict=True)
+    for index, (spec, branch, halo) in enumerate(parts):
+        level = _describe(spec, branch, halo, index)
         _export(as_branch(branch).fold(), folder / level.file, tile)
         levels.append(level)
         files.append(level.file)
@@ -72,7 +83,6 @@ def export_model(checkpoint: Path, folder: Path, *, name: str, tile: int, halo: 
         name=name,
         scale=networks.specs[0].scale,
         tile=tile,
-        halo=halo,
         levels=tuple(levels),
         classifier=classifier,
         weights=WEIGHTS,
@@ -87,7 +97,7 @@ def _export_classifier(classifier: Classifier, folder: Path, tile: int) -> Class
     return ClassifierInfo(CLASSIFIER, _parameters(classifier), count_macs(classifier, tile, tile))
 
 
-def _describe(spec: BranchSpec, branch: nn.Module, index: int) -> Level:
+def _describe(spec: BranchSpec, branch: nn.Module, halo: int, index: int) -> Level:
     return Level(
         network=spec.network,
         width=spec.width,
@@ -96,6 +106,7 @@ def _describe(spec: BranchSpec, branch: nn.Module, index: int) -> Level:
         parameters=_parameters(branch),
         macs_per_pixel=count_macs(branch, 16, 16) // 16**2,
         receptive_radius=as_branch(branch).receptive_radius,
+        halo=halo,
     )
 
 

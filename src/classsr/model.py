@@ -21,12 +21,16 @@ from classsr.errors import ModelError
 
 DEFAULT_MODEL = "fsrcnn-x4"
 BUNDLED = Path(__file__).parent / "models"
-FORMAT = 1  # raised when an older program could no longer read the folder
+FORMAT = 2  # raised when an older program could no longer read the folder
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The branch of one level. `macs_per_pixel` counts multiply-accumulates per LR pixel."""
+    """The branch of one level. `macs_per_pixel` counts multiply-accumulates per LR pixel.
+
+    `halo` is how many LR pixels of neighbours its windows get on every side, chosen by measurement; with
+    `receptive_radius` of them nothing differs from the whole-picture run.
+    """
 
     network: str
     width: int | None
@@ -34,6 +38,7 @@ class Level:
     parameters: int
     macs_per_pixel: int
     receptive_radius: int | None
+    halo: int
     depth: int | None = None
 
     @property
@@ -54,7 +59,7 @@ class ClassifierInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """What config.json says. `tile` is the side of a tile and `halo` its neighbours, in LR pixels.
+    """What config.json says. `tile` is the side of a tile in LR pixels.
 
     `classifier` is None where there is one level and nothing to judge.
     """
@@ -62,7 +67,6 @@ class ModelConfig:
     name: str
     scale: int
     tile: int
-    halo: int
     levels: tuple[Level, ...]
     classifier: ClassifierInfo | None
     weights: str
@@ -131,7 +135,7 @@ def _parse(content: Any, folder: Path) -> ModelConfig:  # noqa: ANN401 - any JSO
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         raise ModelError(
-            f"Expected a model of format {FORMAT} in {folder} but got {found!r}; update classsr."
+            f"Expected a model of format {FORMAT} in {folder} but got {found!r}; update classsr or export it again."
         )
     try:
         fields = {name: value for name, value in content.items() if name != "format"}

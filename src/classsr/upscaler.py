@@ -192,7 +192,7 @@ class Upscaler:
         if self.tiling == "paper":
             return TileGrid(height, width, tile=tile, step=min(PAPER_STEP, tile))
         if forced is not None:
-            tile = unrouted_tile(height, width, halo=self.model.config.halo)
+            tile = unrouted_tile(height, width, halo=self._halos()[forced])
         return TileGrid(height, width, tile=tile, step=tile)
 
     def _route(self, rgb: NDArray[Any], grid: TileGrid, forced: int | None) -> NDArray[np.int64]:
@@ -212,19 +212,23 @@ class Upscaler:
     def _plan(self, levels: NDArray[np.int64], grid: TileGrid, forced: int | None) -> list[Group]:
         if forced is not None or self.tiling == "paper":
             return single(levels, grid)
-        halo = self.model.config.halo
-        costs = [Cost(level.macs_per_pixel, halo) for level in self.model.config.levels]
+        costs = [Cost(level.macs_per_pixel, level.halo) for level in self.model.config.levels]
         return merge(levels, grid, costs)
+
+    def _halos(self) -> list[int]:
+        """Return the neighbours that the windows of each level get, in LR pixels."""
+        levels = self.model.config.levels
+        return [0 if self.tiling == "paper" else level.halo for level in levels]
 
     def _run(
         self, picture: Picture, grid: TileGrid, groups: Sequence[Group], progress: Progress
     ) -> tuple[NDArray[Any], list[int]]:
         """Run every group in batches; return the enlarged picture and the LR pixels computed per level."""
         config, rgb = self.model.config, picture.rgb
-        halo = 0 if self.tiling == "paper" else config.halo
-        padded = pad_edges(rgb, halo=halo)
+        halos = self._halos()
+        padded = {halo: pad_edges(rgb, halo=halo) for halo in set(halos)}
         pixels = [0] * len(config.levels)
-        windows = [_area(grid, group.blocks, halo) for group in groups]
+        windows = [_area(grid, group.blocks, halos[group.level]) for group in groups]
         for group, window in zip(groups, windows, strict=True):
             pixels[group.level] += len(group.blocks) * window
         work = sum(n * level.macs_per_pixel for n, level in zip(pixels, config.levels, strict=True))
@@ -232,19 +236,19 @@ class Upscaler:
         sink = (
             _Averaged(rgb, grid, config.scale)
             if grid.step < grid.tile
-            else _Placed(rgb, grid, config.scale, halo)
+            else _Placed(rgb, grid, config.scale)
         )
         for group, window in zip(groups, windows, strict=True):
-            k = group.level
+            k, halo = group.level, halos[group.level]
             for blocks in batches(group.blocks, max(BATCH_PIXELS // window, 1)):
-                sr = self._branch(k)(_to_network(split(padded, grid, blocks, halo=halo)))
+                sr = self._branch(k)(_to_network(split(padded[halo], grid, blocks, halo=halo)))
                 if not np.isfinite(sr.sum()):
                     raise BackendError(
                         f"The branch of level {k} gave values that are no numbers; use --precision f32."
                     )
                 if picture.is_grey:  # a network may tint what it is given as grey
                     sr = np.broadcast_to(sr.mean(axis=1, keepdims=True), sr.shape)
-                sink.add(sr, blocks)
+                sink.add(sr, blocks, halo)
                 done += len(blocks) * window * config.levels[k].macs_per_pixel
                 progress(done / work)
         return sink.result(), pixels
@@ -288,28 +292,29 @@ class Upscaler:
 
 
 class _Placed:
-    """Collects windows that do not overlap."""
+    """Collects windows of which no cells overlap."""
 
-    def __init__(self, rgb: NDArray[Any], grid: TileGrid, scale: int, halo: int) -> None:
+    def __init__(self, rgb: NDArray[Any], grid: TileGrid, scale: int) -> None:
         self._out = np.empty((rgb.shape[0] * scale, rgb.shape[1] * scale, 3), rgb.dtype)
-        self._grid, self._scale, self._halo = grid, scale, halo
+        self._grid, self._scale = grid, scale
 
-    def add(self, sr: NDArray[np.float32], blocks: Blocks) -> None:
+    def add(self, sr: NDArray[np.float32], blocks: Blocks, halo: int) -> None:
         windows = _to_pixels(sr.transpose(0, 2, 3, 1), self._out.dtype)
-        place(self._out, windows, self._grid, blocks, halo=self._halo, scale=self._scale)
+        place(self._out, windows, self._grid, blocks, halo=halo, scale=self._scale)
 
     def result(self) -> NDArray[Any]:
         return self._out
 
 
 class _Averaged:
-    """Averages windows that overlap, as the paper does."""
+    """Averages windows that overlap, as the paper does; they have no halo."""
 
     def __init__(self, rgb: NDArray[Any], grid: TileGrid, scale: int) -> None:
         self._total = np.zeros((rgb.shape[0] * scale, rgb.shape[1] * scale, 3), np.float32)
         self._dtype, self._grid, self._scale = rgb.dtype, grid, scale
 
-    def add(self, sr: NDArray[np.float32], blocks: Blocks) -> None:
+    def add(self, sr: NDArray[np.float32], blocks: Blocks, halo: int) -> None:
+        assert halo == 0
         windows = sr.transpose(0, 2, 3, 1)
         accumulate(self._total, windows, self._grid, blocks, scale=self._scale)
 
