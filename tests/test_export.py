@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import classsr
 from branches import randomise, small_branch, small_spec
 from classsr import export
 from classsr.checkpoint import load_classsr, save_branch, save_classsr
@@ -65,6 +66,14 @@ def test_the_folder_holds_what_its_config_names(released: Model) -> None:
 
     assert names == FILES | {"config.json"}
     assert set(released.config.sha256) == FILES
+
+
+def test_a_graph_does_not_tell_where_it_was_made(released: Model) -> None:
+    ours, theirs = Path(classsr.__file__).parent, Path(torch.__file__).parent
+
+    for path in released.folder.glob("*.onnx"):
+        content = path.read_bytes()
+        assert not any(str(place).encode() in content for place in (ours, theirs, Path.home()))
 
 
 def test_every_level_can_have_a_halo_of_its_own(checkpoint: Path, tmp_path: Path) -> None:

@@ -134,6 +134,8 @@ def _export(module: nn.Module, path: Path, tile: int) -> None:
             verbose=False,
         )
     assert program is not None
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # where on this machine the code lies that made it
     program.save(path, external_data=False)
     _check_parity(module, path, tile)
 
