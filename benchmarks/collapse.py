@@ -49,9 +49,17 @@ STARTS: dict[str, Callable[[Classifier], None]] = {
 
 
 def run_stage_two(
-    experiment: Experiment, start: Callable[[Classifier], None], folder: Path, *, remedy: bool
+    experiment: Experiment,
+    start: Callable[[Classifier], None],
+    folder: Path,
+    errors: Path,
+    *,
+    remedy: bool,
 ) -> list[dict[str, float]]:
-    """Train the Class-Module from a bad start and return the scores of its validations."""
+    """Train the Class-Module from a bad start and return the scores of its validations.
+
+    The errors of the branches lie in a folder of their own, so that all starts share them.
+    """
     torch.manual_seed(experiment.config.seed)
     model = ClassSR(experiment.config.model.specs())
     for level, branch in enumerate(model.branches):
@@ -60,7 +68,7 @@ def run_stage_two(
     model.freeze_branches()
     start(model.classifier)
     schedule = experiment.config.classifier
-    task = stages.classifier_task(experiment, model, folder)
+    task = stages.classifier_task(experiment, model, errors)
     if not remedy:
         task = dataclasses.replace(task, fault=lambda _scores, _iteration: None)
     train(task, schedule, folder=folder)
@@ -92,10 +100,11 @@ def main() -> None:
     experiment = dataclasses.replace(experiment, config=config)
     print("| start | remedy | iteration | PSNR | shares, % | confidence | entropy |")
     print("|---|---|---|---|---|---|---|")
+    errors = Path(tempfile.mkdtemp())
     for name in arguments.starts:
         for remedy in (False, True):
             folder = Path(tempfile.mkdtemp())
-            for line in run_stage_two(experiment, STARTS[name], folder, remedy=remedy):
+            for line in run_stage_two(experiment, STARTS[name], folder, errors, remedy=remedy):
                 levels = range(len(config.model.branches))
                 shares = " / ".join(f"{100 * line[f'share_{k}']:.0f}" for k in levels)
                 print(
@@ -104,6 +113,7 @@ def main() -> None:
                     flush=True,
                 )
             shutil.rmtree(folder)
+    shutil.rmtree(errors)
 
 
 if __name__ == "__main__":
