@@ -242,10 +242,11 @@ def measure_memory(network: str, stage: str, count: int, ways: int) -> list[floa
 
 
 def whole_stage(config: Config, step: float, errors: float, count: int) -> float:
-    """Return the seconds per iteration of stage 2 when the errors of all its patches are counted too."""
+    """Return the seconds that `count` patches of stage 2 take when the errors of all its patches are counted too."""
     kept = config.data.classifier_patches
     assert kept is not None
-    return step + errors * kept / count / config.classifier.iterations
+    drawn = config.classifier.iterations * config.classifier.batch
+    return step + errors * kept / drawn
 
 
 def report(network: str, stage: str, count: int, rounds: int) -> None:
