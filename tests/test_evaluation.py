@@ -21,9 +21,9 @@ Array = npt.NDArray[Any]
 
 @pytest.fixture
 def upscaler(monkeypatch: pytest.MonkeyPatch) -> Upscaler:
-    """The bundled model on a backend that enlarges by repetition."""
+    """A bundled model on a backend that enlarges by repetition."""
     monkeypatch.setattr("classsr.upscaler.open_backend", lambda name, **options: FakeBackend())
-    return Upscaler()
+    return Upscaler("fsrcnn-x4")
 
 
 def smooth(height: int, width: int, *, phase: float = 0.0) -> Array:
@@ -130,7 +130,7 @@ def test_the_route_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     )
     hr = np.full((32, 32, 3), COLOUR[1], np.uint8)
 
-    (score,) = evaluate(Upscaler(), save(tmp_path / "hr", a=hr), route="1")
+    (score,) = evaluate(Upscaler("fsrcnn-x4"), save(tmp_path / "hr", a=hr), route="1")
 
     assert score.shares == pytest.approx((0, 1, 0))
     assert score.psnr_rgb == math.inf

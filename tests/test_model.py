@@ -95,8 +95,8 @@ def test_a_model_with_one_level_has_no_classifier(folder: Path) -> None:
     assert open_model(folder).config == alone
 
 
-def test_the_default_model_is_as_large_as_the_design_says() -> None:
-    config = find_model(DEFAULT_MODEL).config
+def test_the_fsrcnn_model_is_as_large_as_the_design_says() -> None:
+    config = find_model("fsrcnn-x4").config
 
     # DESIGN.md, section 1: parameters, and MFLOPs (two per multiply-accumulate) of a 32x32 patch.
     assert [level.parameters for level in config.levels] == [10_755, 17_635, 24_515]

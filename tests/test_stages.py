@@ -25,7 +25,7 @@ from classsr.data.pairs import Pairs, pack
 from classsr.data.patches import Patches, batch, draw, read_patches
 from classsr.data.ranking import Ranking, patch_psnr
 from classsr.errors import InputError, ModelError, TrainingError, UsageError
-from classsr.model import DEFAULT_MODEL, find_model, sha256
+from classsr.model import find_model, sha256
 from classsr.networks import BranchSpec, ClassSR, build_branch
 from classsr.training import branch_errors, stages
 from classsr.training.config import Config, LossWeights, RankingConfig, RoutedConfig
@@ -320,7 +320,7 @@ def test_any_checkpoint_can_rank_at_its_hardest_level(
     assert kept.pairs_checksum == copy.pairs.checksum
 
 
-@pytest.mark.parametrize("spelling", [DEFAULT_MODEL, str(find_model(DEFAULT_MODEL).folder)])
+@pytest.mark.parametrize("spelling", ["fsrcnn-x4", str(find_model("fsrcnn-x4").folder)])
 def test_a_released_model_can_rank_before_anything_is_trained(
     finished: Finished, tmp_path: Path, spelling: str
 ) -> None:
@@ -328,7 +328,7 @@ def test_a_released_model_can_rank_before_anything_is_trained(
 
     ranking = stages.rank_patches(experiment, spelling)
 
-    weights = find_model(DEFAULT_MODEL).path("model.safetensors")
+    weights = find_model("fsrcnn-x4").path("model.safetensors")
     hardest = load_classsr(weights).branches[-1]
     for n in (0, len(ranking.psnr) - 1):
         assert ranking.psnr[n] == pytest.approx(psnr_of(hardest, experiment, n, ranking), abs=0.05)

@@ -20,14 +20,15 @@ from classsr import Picture, Report, Upscaled, Upscaler, image
 from classsr.backends import Backend, Network, Precision, open_backend
 from classsr.backends.base import Floats
 from classsr.errors import BackendError, InputError, ModelError, OutputError, UsageError
-from classsr.model import DEFAULT_MODEL, Model, find_model
+from classsr.model import Model, find_model
 from classsr.resize import resize
 from classsr.upscaler import Tiling
 from fakes import COLOUR, SCALE, FakeBackend, enlarged_by_repetition, repeat, repeating, signing
 
 Array = npt.NDArray[Any]
 
-CONFIG = find_model(DEFAULT_MODEL).config
+MODEL = "fsrcnn-x4"  # small, so that laws are tested on many pictures
+CONFIG = find_model(MODEL).config
 TILE, HALO = CONFIG.tile, 4  # the halo of all levels unless a test says otherwise
 RADII = [level.receptive_radius or 0 for level in CONFIG.levels]
 RADIUS = max(RADII)
@@ -61,10 +62,10 @@ class OneLevel:
 
 
 def upscaler_on(backend: Backend, *, tiling: Tiling = "halo", halo: int = HALO) -> Upscaler:
-    """An upscaler of the bundled model on this backend, with this halo."""
+    """An upscaler of a bundled model on this backend, with this halo."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("classsr.upscaler.open_backend", lambda name, **options: backend)
-        upscaler = Upscaler(tiling=tiling)
+        upscaler = Upscaler(MODEL, tiling=tiling)
     model = upscaler.model
     levels = tuple(replace(level, halo=halo) for level in model.config.levels)
     upscaler.model = replace(model, config=replace(model.config, levels=levels))
@@ -100,7 +101,7 @@ def openvino() -> Backend:
 @pytest.fixture(scope="module")
 def whole(openvino: Backend) -> Callable[[Array, int], Array]:
     """Run one branch over a whole picture at once, its edge repeated; the plain path."""
-    model = find_model(DEFAULT_MODEL)
+    model = find_model(MODEL)
     branches = [openvino.branch(model, level) for level in range(len(CONFIG.levels))]
 
     def run(pixels: Array, level: int) -> Array:
@@ -196,7 +197,7 @@ def test_every_level_has_the_halo_that_its_model_names() -> None:
 
 
 def test_no_output_pixel_depends_on_more_than_the_receptive_radius(openvino: Backend) -> None:
-    model = find_model(DEFAULT_MODEL)
+    model = find_model(MODEL)
     flat = np.full((1, 3, 41, 41), 0.5, np.float32)
     dotted = flat.copy()
     dotted[:, :, 20, 20] = 1.0

@@ -19,7 +19,7 @@ from typing import Any
 
 from classsr.errors import ModelError
 
-DEFAULT_MODEL = "fsrcnn-x4"
+DEFAULT_MODEL = "compact-x4"
 BUNDLED = Path(__file__).parent / "models"
 FORMAT = 2  # raised when an older program could no longer read the folder
 

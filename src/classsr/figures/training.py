@@ -21,6 +21,7 @@ from classsr.figures.sheet import LEVEL_COLOURS, ROW, name_runs, run_looks, shee
 BRANCH, PSNR, COST, SHARES = 1.5, 1.8, 1.4, 1.2  # inches, heights of the panels
 ABREAST = 4  # levels at most
 LEGEND, HANDLE = 100, 8  # characters in a line of the legend, and for the dashes before a name
+LEAST_SPAN = 0.1  # dB from bottom to top, so that noise does not look like progress
 FEW = 40  # validations, of which each is marked
 
 Scores = dict[str, float]
@@ -164,6 +165,9 @@ def _draw_psnr(axes: Axes, *, runs: Sequence[tuple[Course, Look]]) -> None:
         up = axes.get_xaxis_transform()
         axes.text(border, 0.03, "stage 2  ", transform=up, ha="right")
         axes.text(border, 0.03, "  stage 3", transform=up, ha="left")
+    low, high = axes.get_ylim()
+    spare = max(LEAST_SPAN - (high - low), 0) / 2
+    axes.set_ylim(low - spare, high + spare)
 
 
 def _draw_cost(axes: Axes, *, runs: Sequence[tuple[Course, Look]]) -> None:
