@@ -592,26 +592,26 @@ def test_the_losses_are_added_with_their_weights() -> None:
 # --- What cannot start ---
 
 
-def open_on(device: str, pairs: Pairs, folder: Path) -> Experiment:
+def open_on(device: str, folder: Path) -> Experiment:
     config = Path(__file__).parents[1] / "configs" / "smoke.toml"
-    packed = Path(str(pairs.lr_pixels.base.filename)).parent  # type: ignore[union-attr]
-    return stages.open_experiment(config, packed, folder, device=device)
+    pack(write_landscapes(folder / "hr", 1, 40, 40), folder / "packed", scale=4)
+    return stages.open_experiment(config, folder / "packed", folder / "run", device=device)
 
 
-def test_training_takes_cuda_where_there_is_any(pairs: Pairs, tmp_path: Path) -> None:
-    experiment = open_on("auto", pairs, tmp_path)
+def test_training_takes_cuda_where_there_is_any(tmp_path: Path) -> None:
+    experiment = open_on("auto", tmp_path)
 
     assert experiment.device == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda"])
 def test_a_device_that_is_not_there_is_refused(
-    pairs: Pairs, tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     with pytest.raises(UsageError, match=rf"Expected a device among cpu.* but got '{device}'"):
-        open_on(device, pairs, tmp_path)
+        open_on(device, tmp_path)
 
 
 def test_pairs_of_another_scale_are_refused(pairs: Pairs, tmp_path: Path) -> None:
