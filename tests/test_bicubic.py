@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,20 @@ def test_it_equals_resize_up_to_the_border(scale: int, height: int, width: int, 
 
 def test_there_is_nothing_to_learn() -> None:
     assert not any(parameter.requires_grad for parameter in Bicubic(4).parameters())
+
+
+@pytest.mark.usefixtures("same_weights")
+def test_rounding_to_half_precision_hardly_harms_its_folded_form() -> None:
+    smooth = F.interpolate(torch.rand(4, 3, 4, 4), size=(48, 48), mode="bicubic")
+    smooth = smooth.clamp(0, 1).mul(255).round() / 255
+    folded = Bicubic(4).fold()
+    expected = folded(smooth)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = folded(smooth)
+
+    rounded = expected.bfloat16().float()
+    assert (found - expected).square().mean() < (rounded - expected).square().mean() / 100
 
 
 def test_autocast_costs_it_nothing() -> None:

@@ -118,7 +118,7 @@ def test_once_folded_the_paths_are_gone() -> None:
     plain, rep = (Compact(8, 4, depth=3, reparameterised=r) for r in (False, True))
 
     assert parameters(rep) > parameters(plain)
-    assert parameters(rep.fold()) == parameters(plain.fold()) == parameters(plain)
+    assert parameters(rep.fold()) == parameters(plain.fold())
     assert rep.fold().state_dict().keys() == plain.fold().state_dict().keys()
 
 
@@ -138,6 +138,6 @@ def test_a_deep_fresh_network_neither_dies_nor_explodes(reparameterised: bool) -
     branch = Compact(32, 4, depth=16, reparameterised=reparameterised)
     x = torch.rand(2, 3, 32, 32)
 
-    features = branch.body[:-2](x)  # before the last convolution, which is silent
+    features = branch.body[:-1](x)  # before the last convolution, which is silent
 
     assert 0.05 < features.square().mean().sqrt() < 5

@@ -51,9 +51,8 @@ def test_bicubic_costs_the_taps_of_its_convolution() -> None:
 def test_all_paths_of_a_layer_cost_one_convolution() -> None:
     rep, plain = (small_branch(network, 4) for network in ("compact-rep", "compact"))
 
-    assert (
-        count_macs(rep, 8, 8) == count_macs(plain, 8, 8) == count_macs(as_branch(rep).fold(), 8, 8)
-    )
+    assert count_macs(rep, 8, 8) == count_macs(plain, 8, 8)
+    assert count_macs(as_branch(rep).fold(), 8, 8) == count_macs(as_branch(plain).fold(), 8, 8)
 
 
 def test_the_classifier_costs_what_it_does_on_a_patch_of_32() -> None:
