@@ -6,6 +6,7 @@
     ├── OutputError     4  a result that cannot be written where and how it was asked for
     ├── ModelError      5  a released model or checkpoint that is unknown, incomplete or damaged
     ├── BackendError    6  a runtime that is not installed or that failed
+    │   └── OutOfMemoryError   it could not allocate memory for a batch
     └── TrainingError   7  a training run that cannot start or go on
 
 A message is one sentence for the person at the terminal: what was expected, what was found, what to do.
@@ -46,6 +47,10 @@ class BackendError(ClassSRError):
     """A runtime is not installed, or it failed."""
 
     exit_code = 6
+
+
+class OutOfMemoryError(BackendError):
+    """A runtime could not allocate memory for a batch; a smaller one may fit."""
 
 
 class TrainingError(ClassSRError):

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from classsr.backends import BACKENDS, Network, open_backend
+from classsr.backends import BACKENDS, Choice, Network, open_backend
 from classsr.errors import BackendError, InputError, UsageError
 from classsr.image import Picture, check_output, read, write
 from classsr.model import DEFAULT_MODEL, Model, find_model
@@ -56,7 +56,7 @@ class Upscaler:
     Args:
         model: name of a bundled model or a model's folder.
         backend: openvino, onnx or torch.
-        precision: what the branches compute in; `auto` takes bf16 where the processor has it.
+        precision: what the branches compute in; `auto` takes bf16 where the processor has it, f16 on a GPU without.
         threads: processor threads; all by default.
         tiling: `halo` gives every tile real neighbours; `paper` averages tiles of 32 at step 28, as the paper does.
 
@@ -71,7 +71,7 @@ class Upscaler:
         model: str = DEFAULT_MODEL,
         *,
         backend: str = next(iter(BACKENDS)),
-        precision: Literal["auto", "f32", "bf16"] = "auto",
+        precision: Choice = "auto",
         threads: int | None = None,
         tiling: Tiling = "halo",
     ) -> None:
@@ -373,7 +373,7 @@ def upscale(
     model: str = DEFAULT_MODEL,
     route: str = AUTO,
     backend: str = next(iter(BACKENDS)),
-    precision: Literal["auto", "f32", "bf16"] = "auto",
+    precision: Choice = "auto",
     threads: int | None = None,
 ) -> Upscaled:
     """Enlarge one picture; to enlarge many, make one `Upscaler` and keep it.

@@ -1,12 +1,13 @@
 """The runtimes that can run a released model; each is imported by its own module, and only when asked for."""
 
 from importlib import import_module
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
-from classsr.backends.base import Backend, Network, Precision
+from classsr.backends.base import Backend, Choice, Network, Precision, stream
+from classsr.backends.memory import SparingBackend
 from classsr.errors import BackendError, UsageError
 
-__all__ = ["BACKENDS", "Backend", "Network", "Precision", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "Choice", "Network", "Precision", "open_backend", "stream"]
 
 BACKENDS = {
     "openvino": ("classsr.backends.openvino", "OpenVINOBackend", "pip install openvino"),
@@ -16,14 +17,13 @@ BACKENDS = {
 """Module, class and the command that installs the runtime, by name; the first is the default."""
 
 
-def open_backend(
-    name: str, *, precision: Literal["auto", "f32", "bf16"], threads: int | None
-) -> Backend:
-    """Import a runtime and set it up.
+def open_backend(name: str, *, precision: Choice, threads: int | None) -> Backend:
+    """Import a runtime and set it up; its networks halve batches that do not fit into memory.
 
     Args:
         name: a key of `BACKENDS`.
-        precision: of the branches; `auto` takes bf16 where the processor computes in it.
+        precision: of the branches; `auto` takes bf16 where the processor computes in it, f16 on a GPU that
+            does not.
         threads: processor threads; all by default.
 
     Raises:
@@ -33,11 +33,12 @@ def open_backend(
     """
     if name not in BACKENDS:
         raise UsageError(f"Expected a backend among {', '.join(BACKENDS)} but got {name!r}.")
-    if precision not in ("auto", *get_args(Precision)):
-        raise UsageError(f"Expected a precision among auto, f32, bf16 but got {precision!r}.")
+    if precision not in get_args(Choice):
+        known = ", ".join(get_args(Choice))
+        raise UsageError(f"Expected a precision among {known} but got {precision!r}.")
     module, cls, install = BACKENDS[name]
     try:
         backend = getattr(import_module(module), cls)
     except ImportError as exc:
         raise BackendError(f"The {name} backend is not installed ({exc}); run: {install}") from exc
-    return cast("Backend", backend(precision=precision, threads=threads))
+    return SparingBackend(cast("Backend", backend(precision=precision, threads=threads)))

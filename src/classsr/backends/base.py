@@ -1,21 +1,47 @@
 """What a backend is: the runtime that loads networks and runs them. Knows no runtime by itself."""
 
-from typing import Literal, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from classsr.errors import BackendError, OutOfMemoryError
 from classsr.model import Model
 
 Floats = NDArray[np.float32]
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "f16"]
+Choice = Literal["auto", "f32", "bf16", "f16"]
+Pending = Callable[[], Floats]
+"""Waits for the result of one batch and returns it."""
+
+AHEAD = 2  # batches that a device has before it while the processor uses the result of another
 
 
 class Network(Protocol):
-    """A loaded network: float32 (N, 3, H, W) in [0, 1] -> float32, N first; any N, H and W."""
+    """A loaded network: float32 (N, 3, H, W) in [0, 1] -> float32, N first; any N, H and W.
+
+    A result may be overwritten by the next call.
+    """
 
     def __call__(self, batch: Floats) -> Floats:
-        """Run the network on a batch."""
+        """Run the network on a batch.
+
+        Raises:
+            OutOfMemoryError: the runtime cannot allocate memory for the batch.
+            BackendError: the runtime fails.
+
+        """
+        ...
+
+
+@runtime_checkable
+class Queue(Network, Protocol):
+    """A network on a device of its own, which works while the processor does something else."""
+
+    def submit(self, batch: Floats) -> Pending:
+        """Begin with a batch and return without waiting; results stay as they are. Raises as a call does."""
         ...
 
 
@@ -46,3 +72,41 @@ class Backend(Protocol):
 
         """
         ...
+
+
+def stream(network: Network, batches: Iterable[Floats]) -> Iterator[Floats]:
+    """Run batches in turn; a device is kept busy while a result is used.
+
+    A result may be overwritten once the next is asked for. Raises as the network does.
+    """
+    if not isinstance(network, Queue):
+        yield from map(network, batches)
+        return
+    waiting: deque[Pending] = deque()
+    for batch in batches:
+        waiting.append(network.submit(batch))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()()
+    for result in waiting:
+        yield result()
+
+
+def failure(
+    runtime: str, batch: Floats, exc: Exception, out_of_memory: Iterable[str]
+) -> BackendError:
+    """Say in our words why a runtime failed on a batch.
+
+    Args:
+        runtime: its name for people.
+        batch: what it was given.
+        exc: what it raised.
+        out_of_memory: parts of its messages that mean that memory could not be allocated.
+
+    """
+    if isinstance(exc, MemoryError) or any(sign in str(exc) for sign in out_of_memory):
+        count, _, height, width = batch.shape
+        return OutOfMemoryError(
+            f"{runtime} has too little memory for {count} windows of {width}x{height} pixels; "
+            "close other programs or choose a smaller model."
+        )
+    return BackendError(f"{runtime} failed on a batch of {batch.shape} ({exc}).")

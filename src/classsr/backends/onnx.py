@@ -1,13 +1,17 @@
 """ONNX Runtime: the portable second engine, in float32 on the CPU."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import onnxruntime as ort
 
-from classsr.backends.base import Floats, Network, Precision
-from classsr.errors import BackendError
+from classsr.backends.base import Choice, Floats, Network, Precision, failure
+from classsr.errors import BackendError, OutOfMemoryError
 from classsr.model import Model
+
+OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc")
+FATAL = 4  # of ONNX Runtime's log; what is less comes as an exception too
 
 
 class ONNXBackend:
@@ -15,14 +19,17 @@ class ONNXBackend:
 
     name = "onnx"
 
-    def __init__(self, *, precision: Literal["auto", "f32", "bf16"], threads: int | None) -> None:
-        if precision == "bf16":
+    def __init__(self, *, precision: Choice, threads: int | None) -> None:
+        if precision not in ("auto", "f32"):
             raise BackendError(
-                "ONNX Runtime has no bf16 on the CPU; use --precision f32 or --backend openvino."
+                f"ONNX Runtime has no {precision} on the CPU; use --precision f32 or --backend openvino."
             )
         self.precision: Precision = "f32"
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads or 0  # 0: all
+        self._options.log_severity_level = FATAL
+        self._shrinking = ort.RunOptions()
+        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def classifier(self, model: Model) -> Network:
         """Load the Class-Module; see `Backend.classifier`."""
@@ -39,13 +46,18 @@ class ONNXBackend:
         except Exception as exc:
             raise BackendError(f"ONNX Runtime cannot load {path} ({exc}).") from exc
         (name,) = (node.name for node in session.get_inputs())
+        way: ort.RunOptions | None = None
 
         def run(batch: Floats) -> Floats:
+            nonlocal way
             try:
-                return cast("Floats", session.run(None, {name: batch})[0])
+                return cast("Floats", session.run(None, {name: batch}, way)[0])
             except Exception as exc:
-                raise BackendError(
-                    f"ONNX Runtime failed on a batch of {batch.shape} ({exc})."
-                ) from exc
+                error = failure("ONNX Runtime", batch, exc, OUT_OF_MEMORY)
+                if isinstance(error, OutOfMemoryError):
+                    way = self._shrinking
+                    with suppress(Exception):  # done or not, it gives back what it has got
+                        session.run(None, {name: batch[:1]}, way)
+                raise error from exc
 
         return run

@@ -4,16 +4,24 @@ Runs the networks themselves, with the weights of `model.safetensors`; on a GPU 
 """
 
 from pathlib import Path
-from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from classsr.backends.base import Floats, Network, Precision
+from classsr.backends.base import Choice, Floats, Network, Pending, Precision, failure
 from classsr.checkpoint import Networks, load_networks
 from classsr.errors import BackendError
 from classsr.model import Model
 from classsr.networks import as_branch
+
+TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+OUT_OF_MEMORY = (
+    "out of memory",  # CUDA
+    "ALLOC_FAILED",  # cuDNN, cuBLAS
+    "can't allocate memory",  # the CPU, on Windows "not enough memory"
+    "not enough memory",
+    "could not create a primitive",  # oneDNN without memory for its own needs
+)
 
 
 class PyTorchBackend:
@@ -21,17 +29,13 @@ class PyTorchBackend:
 
     name = "torch"
 
-    def __init__(self, *, precision: Literal["auto", "f32", "bf16"], threads: int | None) -> None:
+    def __init__(self, *, precision: Choice, threads: int | None) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.precision: Precision = "bf16" if self._wants_bf16(precision) else "f32"
+        self.precision: Precision = choose_precision(precision, self._device)
+        torch.backends.cudnn.allow_tf32 = False  # f32 means all its bits
         if threads is not None:
             torch.set_num_threads(threads)
         self._loaded: dict[Path, Networks] = {}
-
-    def _wants_bf16(self, precision: str) -> bool:
-        if precision == "auto":
-            return self._device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return precision == "bf16"
 
     def classifier(self, model: Model) -> Network:
         """Load the Class-Module, in f32; see `Backend.classifier`."""
@@ -50,20 +54,75 @@ class PyTorchBackend:
         return self._loaded[model.folder]
 
     def _network(self, module: nn.Module, precision: Precision) -> Network:
-        module = module.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        half = torch.autocast(self._device.type, torch.bfloat16, enabled=precision == "bf16")
+        try:
+            network = DeviceNetwork(module, self._device, precision)
+        except RuntimeError as exc:
+            raise BackendError(f"PyTorch cannot load a network ({exc}).") from exc
+        # On the processor there is nothing to wait for.
+        return network if self._device.type == "cuda" else network.__call__
 
-        def run(batch: Floats) -> Floats:
-            x = (
-                torch.from_numpy(batch)
-                .to(self._device)
-                .contiguous(memory_format=torch.channels_last)
-            )
+
+def choose_precision(wanted: Choice, device: torch.device) -> Precision:
+    """Return what the branches run in: on CUDA bf16 by default, on GPUs without it f16, elsewhere f32.
+
+    Raises:
+        BackendError: f16 is wanted anywhere but on CUDA.
+
+    """
+    if wanted == "f16" and device.type != "cuda":
+        raise BackendError("PyTorch has f16 on CUDA only; use --precision f32 or bf16.")
+    if wanted != "auto":
+        return wanted
+    if device.type != "cuda":
+        return "f32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "f16"
+
+
+class DeviceNetwork:
+    """A network on one device, which `submit` never waits for: copies run beside the processor, from pinned memory."""
+
+    def __init__(self, module: nn.Module, device: torch.device, precision: Precision) -> None:
+        self._module = module.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device, self._type = device, TYPES[precision]
+        self._beside = device.type == "cuda"
+
+    def __call__(self, batch: Floats) -> Floats:
+        """Run a batch and wait for it."""
+        return self.submit(batch)()
+
+    def submit(self, batch: Floats) -> Pending:
+        """Begin with a batch; see `Queue.submit`."""
+        half = torch.autocast(
+            self._device.type, self._type, enabled=self._type is not torch.float32
+        )
+        try:
+            with torch.inference_mode(), half:
+                out = self._to_host(self._module(self._to_device(batch)).float())
+            done = torch.cuda.current_stream().record_event() if self._beside else None
+        except (RuntimeError, MemoryError) as exc:
+            raise failure("PyTorch", batch, exc, OUT_OF_MEMORY) from exc
+
+        def result() -> Floats:
             try:
-                with torch.inference_mode(), half:
-                    out: Floats = module(x).float().cpu().numpy()
-                    return out
+                if done is not None:
+                    done.synchronize()  # with this batch alone; those behind it go on
             except RuntimeError as exc:
-                raise BackendError(f"PyTorch failed on a batch of {batch.shape} ({exc}).") from exc
+                raise failure("PyTorch", batch, exc, OUT_OF_MEMORY) from exc
+            values: Floats = out.numpy()
+            return values
 
-        return run
+        return result
+
+    def _to_device(self, batch: Floats) -> Tensor:
+        x = torch.from_numpy(batch)
+        if self._beside:
+            x = x.pin_memory()
+        x = x.to(self._device, non_blocking=True)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _to_host(self, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        if not self._beside:
+            return x
+        pinned = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+        return pinned.copy_(x, non_blocking=True)

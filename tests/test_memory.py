@@ -1,0 +1,173 @@
+"""What does not fit into memory goes on in halves, with the same result; only a lone picture gives up."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classsr.backends import stream
+from classsr.backends.base import Floats, Pending
+from classsr.backends.memory import spare_memory
+from classsr.errors import BackendError, OutOfMemoryError
+from fakes import repeat
+
+
+@dataclass
+class Small:
+    """A network that takes at most so many LR pixels; like OpenVINO's, every result overwrites the last."""
+
+    most: int
+    tried: list[int] = field(default_factory=list)
+    buffer: Floats | None = None
+
+    def __call__(self, batch: Floats) -> Floats:
+        self.tried.append(len(batch))
+        if batch[:, 0].size > self.most:
+            raise OutOfMemoryError(f"{len(batch)} do not fit")
+        found = repeat(batch)
+        if self.buffer is None or self.buffer.shape != found.shape:
+            self.buffer = np.empty_like(found)
+        self.buffer[:] = found
+        return self.buffer
+
+
+@dataclass
+class SmallQueue:
+    """The same on a device: results are asked for later."""
+
+    most: int
+    running: int = 0
+    most_running: int = 0
+
+    def __call__(self, batch: Floats) -> Floats:
+        return self.submit(batch)()
+
+    def submit(self, batch: Floats) -> Pending:
+        if batch[:, 0].size > self.most:
+            raise OutOfMemoryError(f"{len(batch)} do not fit")
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+
+        def result() -> Floats:
+            self.running -= 1
+            return repeat(batch)
+
+        return result
+
+
+KINDS: list[Callable[[int], Small | SmallQueue]] = [Small, SmallQueue]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def numbers(count: int, side: int) -> Floats:
+    return np.random.default_rng(count).random((count, 3, side, side), np.float32)
+
+
+@every_kind
+@given(count=st.integers(1, 40), side=st.integers(1, 4), most=st.integers(16, 200))
+def test_halves_give_the_same_result(
+    kind: Callable[[int], Small | SmallQueue], count: int, side: int, most: int
+) -> None:
+    batch = numbers(count, side)
+
+    np.testing.assert_array_equal(spare_memory(kind(most))(batch), repeat(batch))
+
+
+@every_kind
+def test_a_lone_picture_that_does_not_fit_is_refused(
+    kind: Callable[[int], Small | SmallQueue],
+) -> None:
+    with pytest.raises(OutOfMemoryError, match="1 do not fit"):
+        spare_memory(kind(15))(numbers(8, 4))
+
+
+def test_the_smaller_size_is_remembered_in_pixels() -> None:
+    small = Small(most=64)
+    network = spare_memory(small)
+
+    network(numbers(16, 4))
+    assert small.tried == [16, 8, 4, 4, 4, 4]
+    small.tried.clear()
+    network(numbers(6, 4))
+    network(numbers(20, 2))
+
+    assert small.tried == [4, 2, 16, 4]
+
+
+def test_what_fits_is_not_copied() -> None:
+    small = Small(most=64)
+
+    assert spare_memory(small)(numbers(4, 4)) is small.buffer
+
+
+def test_other_failures_pass_through() -> None:
+    def broken(batch: Floats) -> Floats:
+        raise BackendError(f"{len(batch)} fail")
+
+    with pytest.raises(BackendError, match="8 fail"):
+        spare_memory(broken)(numbers(8, 2))
+
+
+@every_kind
+def test_a_stream_gives_every_result_in_turn(kind: Callable[[int], Small | SmallQueue]) -> None:
+    batches = [numbers(count, 3) for count in (1, 9, 4, 4, 2)]
+
+    found = [part.copy() for part in stream(spare_memory(kind(40)), iter(batches))]
+
+    for part, batch in zip(found, batches, strict=True):
+        np.testing.assert_array_equal(part, repeat(batch))
+
+
+def test_a_stream_keeps_a_device_busy_and_its_memory_bounded() -> None:
+    queue = SmallQueue(most=1000)
+
+    for _ in stream(queue, [numbers(2, 2)] * 9):
+        assert queue.running > 0 or queue.most_running == 3
+
+    assert (queue.running, queue.most_running) == (0, 3)
+
+
+# --- Real runtimes with too little memory ---
+
+LIMITED = """
+import json, logging, resource, sys
+import numpy as np
+from pathlib import Path
+from classsr.backends import open_backend
+from classsr.model import find_model
+
+notes = []
+handler = logging.Handler()
+handler.emit = lambda record: notes.append(record.getMessage())
+logging.getLogger("classsr").addHandler(handler)
+logging.getLogger("classsr").setLevel(logging.INFO)
+network = open_backend(sys.argv[1], precision="f32", threads=1).branch(find_model("compact-x4"), 2)
+batch = np.random.default_rng(0).random((64, 3, 64, 64), np.float32)
+plain = np.concatenate([network(one[None]).copy() for one in batch[-8:]])
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + (150 << 20), held + (150 << 20)))
+found = network(batch)
+print(json.dumps({"notes": notes, "difference": float(np.abs(found[-8:] - plain).max())}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space")
+@pytest.mark.parametrize("name", ["openvino", "onnx", "torch"])
+def test_a_runtime_out_of_memory_goes_on_with_smaller_batches(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["notes"][0] == "out of memory with 64 windows at once; going on with half"
+    assert told["difference"] <= 1e-5
