@@ -27,6 +27,7 @@ LAYERS = {
         "data",
         "training",
         "export",
+        "parity",
         "naming",
         "foreign",
     },
@@ -43,8 +44,8 @@ MAY_MEET = {("backends.pytorch", "networks"), ("backends.pytorch", "checkpoint")
 # Third-party engines and who may import them; what is not named here is free.
 IMPORTERS = {
     "torch": LAYERS["learned"] | {"backends.pytorch"},
-    "openvino": {"backends.openvino"},
-    "onnxruntime": {"backends.onnx", "export"},
+    "openvino": {"backends.openvino", "export", "parity"},
+    "onnxruntime": {"backends.onnx", "parity"},
     "pydantic": {"training.config"},
     "matplotlib": {"figures"},
 }

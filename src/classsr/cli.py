@@ -50,6 +50,7 @@ class PrecisionName(StrEnum):
     auto = "auto"
     f32 = "f32"
     bf16 = "bf16"
+    f16 = "f16"
 
 
 class TilingName(StrEnum):
@@ -486,12 +487,22 @@ def export(
     name: ModelName = None,
     tile: Tile = 32,
     halo: Halo = "4",
+    openvino: Annotated[
+        bool, typer.Option("--openvino", help="Also write every graph as OpenVINO IR.")
+    ] = False,
 ) -> None:
-    """Turn a trained checkpoint into a released model."""
+    """Turn a trained checkpoint into a released model, and say how far every runtime is from it."""
     with _extra("Exporting needs", "train"):
         from classsr.export import export_model
     halos = halos_of(halo)
-    model = export_model(checkpoint, folder, name=name or folder.name, tile=tile, halos=halos)
+    model = export_model(
+        checkpoint,
+        folder,
+        name=name or folder.name,
+        tile=tile,
+        halos=halos,
+        openvino=openvino,
+    )
     _say_released(model)
 
 

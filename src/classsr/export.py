@@ -1,4 +1,7 @@
-"""A trained checkpoint -> a released model: ONNX graphs, weights and config.json in one folder."""
+"""A trained checkpoint -> a released model: graphs, weights and config.json in one folder.
+
+The graphs are ONNX; OpenVINO IR beside them is for other programs, ours read ONNX.
+"""
 
 import logging
 import shutil
@@ -6,8 +9,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import onnxruntime as ort
 import torch
 from torch import nn
 
@@ -23,20 +24,26 @@ from classsr.model import (
     sha256,
     write_config,
 )
-from classsr.networks import BranchSpec, Classifier, as_branch
+from classsr.networks import BranchSpec, as_branch
+from classsr.parity import measure_parity
 
 CLASSIFIER = "classifier.onnx"
 WEIGHTS = "model.safetensors"
 OPSET = 18
-PARITY = 1e-4  # largest difference allowed between a graph and its network, values in [0, 1]
 
 logger = logging.getLogger(__name__)
 
 
 def export_model(
-    checkpoint: Path, folder: Path, *, name: str, tile: int, halos: Sequence[int]
+    checkpoint: Path,
+    folder: Path,
+    *,
+    name: str,
+    tile: int,
+    halos: Sequence[int],
+    openvino: bool = False,
 ) -> Model:
-    """Write a released model and check every graph against its network.
+    """Write a released model, check every graph against its network in every runtime, and log how far it is off.
 
     Args:
         checkpoint: a whole ClassSR model, as stage 2 or 3 of the training leaves it, or a branch alone, which
@@ -45,9 +52,10 @@ def export_model(
         name: of the model.
         tile: side of a tile in LR pixels, as in training.
         halos: neighbours around a window of each level in LR pixels; one for all, or one each.
+        openvino: also write every graph as OpenVINO IR.
 
     Raises:
-        UsageError: there are more or fewer halos than levels.
+        UsageError: there are more or fewer halos than levels, or OpenVINO is wanted and not installed.
         ModelError: the checkpoint is damaged, or a graph differs from its network.
         OutputError: the folder cannot be made.
 
@@ -70,15 +78,19 @@ def export_model(
     files = [WEIGHTS]
     classifier = None
     if networks.classifier is not None:
-        classifier = _export_classifier(networks.classifier, folder, tile)
-        files.append(CLASSIFIER)
+        classifier = ClassifierInfo(
+            CLASSIFIER,
+            _parameters(networks.classifier),
+            count_macs(networks.classifier, tile, tile),
+        )
+        module = nn.Sequential(networks.classifier, nn.Softmax(dim=1))
+        files += _export(module, folder / CLASSIFIER, tile, openvino=openvino)
     levels = []
     parts = zip(networks.specs, networks.branches, halos, strict=True)
     for index, (spec, branch, halo) in enumerate(parts):
         level = _describe(spec, branch, halo, index)
-        _export(as_branch(branch).fold(), folder / level.file, tile)
+        files += _export(as_branch(branch).fold(), folder / level.file, tile, openvino=openvino)
         levels.append(level)
-        files.append(level.file)
     config = ModelConfig(
         name=name,
         scale=networks.specs[0].scale,
@@ -90,11 +102,6 @@ def export_model(
     )
     write_config(config, folder)
     return open_model(folder)
-
-
-def _export_classifier(classifier: Classifier, folder: Path, tile: int) -> ClassifierInfo:
-    _export(nn.Sequential(classifier, nn.Softmax(dim=1)), folder / CLASSIFIER, tile)
-    return ClassifierInfo(CLASSIFIER, _parameters(classifier), count_macs(classifier, tile, tile))
 
 
 def _describe(spec: BranchSpec, branch: nn.Module, halo: int, index: int) -> Level:
@@ -114,8 +121,8 @@ def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _export(module: nn.Module, path: Path, tile: int) -> None:
-    """Write one network as an ONNX graph with free batch, height and width, weights inside."""
+def _export(module: nn.Module, path: Path, tile: int, *, openvino: bool = False) -> list[str]:
+    """Write one network as a graph with free batch, height and width, weights inside; return the files' names."""
     module = module.eval()
     example = torch.rand(2, 3, tile, tile + 4)
     # It warns that torchvision, of which we use nothing, is not installed.
@@ -137,17 +144,33 @@ def _export(module: nn.Module, path: Path, tile: int) -> None:
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # where on this machine the code lies that made it
     program.save(path, external_data=False)
-    _check_parity(module, path, tile)
+    paths = [path]
+    ir = (path.with_suffix(".xml"), path.with_suffix(".bin"))
+    for old in ir:
+        old.unlink(missing_ok=True)
+    if openvino:
+        _write_ir(path)
+        paths += ir
+    for graph in paths[:2]:
+        _check_parity(module, graph, tile)
+    return [each.name for each in paths]
+
+
+def _write_ir(path: Path) -> None:
+    """Write an ONNX graph again beside it as OpenVINO IR, in float32."""
+    try:
+        import openvino as ov
+    except ImportError as exc:
+        raise UsageError(f"OpenVINO IR needs OpenVINO ({exc}); run: pip install openvino") from exc
+    # Not convert_model, which notes how it was called in the file.
+    ov.save_model(ov.Core().read_model(path), path.with_suffix(".xml"), compress_to_fp16=False)
 
 
 def _check_parity(module: nn.Module, path: Path, tile: int) -> None:
-    """Compare the graph with the network on a batch of another size than it was traced with."""
-    x = torch.rand(3, 3, tile + 8, tile, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = module(x).numpy()
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"lr": x.numpy()})
-    difference = float(np.abs(found - expected).max())
-    logger.info("%s: largest difference %.1e", path.name, difference)
-    if not difference <= PARITY:
-        raise ModelError(f"The exported {path.name} differs from its network by {difference:.1e}.")
+    for parity in measure_parity(module, path, tile=tile):
+        logger.info("%s", parity.line())
+        if not parity.is_met:
+            raise ModelError(
+                f"The exported {path.name} differs from its network by {parity.largest:.1e} "
+                f"in {parity.runtime}; at most {parity.tolerance:.0e} is allowed."
+            )
