@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from classsr.files import write_whole
+from classsr.files import publish, temporary_beside, write_whole
 
 
 def test_what_is_written_is_there(tmp_path: Path) -> None:
@@ -30,3 +30,39 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
 
     assert (tmp_path / "a.bin").read_bytes() == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_temporary_file_is_hidden_and_gone_in_the_end(tmp_path: Path) -> None:
+    def fail(temporary: Path) -> None:
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".")
+        assert temporary.read_bytes() == b""
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), temporary_beside(tmp_path / "a.png") as temporary:
+        fail(temporary)
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("has_links", [False, True])
+def test_publishing_takes_a_name_only_where_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    def refuse(_self: Path, _target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")  # what exFAT says
+
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    path = tmp_path / "a.png"
+    for content, overwrite in ((b"first", False), (b"second", True), (b"third", False)):
+        with temporary_beside(path) as temporary:
+            temporary.write_bytes(content)
+            if content == b"third":
+                with pytest.raises(FileExistsError):
+                    publish(temporary, path, overwrite=overwrite)
+            else:
+                publish(temporary, path, overwrite=overwrite)
+
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]

@@ -4,6 +4,7 @@ Pillow and tifffile are the independent readers and writers. What both cannot do
 grey and CMYK) is put together here byte by byte from the specifications of PNG and ICC.1:2022.
 """
 
+import itertools
 import logging
 import os
 import resource
@@ -11,9 +12,12 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
+import traceback
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +30,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
-from classsr import image
+from classsr import image, strips
 from classsr.errors import InputError, OutputError, UsageError
-from classsr.image import FORMATS, Picture, check_output, find_pictures, read, write
+from classsr.image import (
+    FORMATS,
+    Header,
+    Picture,
+    check_output,
+    create_picture,
+    find_pictures,
+    open_picture,
+    read,
+    write,
+)
+from classsr.strips import Worker
 
 Array = npt.NDArray[Any]
 
@@ -104,6 +119,23 @@ def assert_same(a: Picture, b: Picture) -> None:
     if a.alpha is not None and b.alpha is not None:
         np.testing.assert_array_equal(a.alpha, b.alpha, strict=True)
     assert (a.is_grey, a.profile) == (b.is_grey, b.profile)
+
+
+def is_working() -> bool:
+    """Whether some thread is at the work of a `Worker`."""
+    return any(
+        at.f_code is Worker._run.__code__
+        for frame in sys._current_frames().values()
+        for at, _ in traceback.walk_stack(frame)
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    deadline = time.perf_counter() + 1
+    while is_working():
+        assert time.perf_counter() < deadline
 
 
 @contextmanager
@@ -214,8 +246,12 @@ def test_odd_names_are_just_names(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(read(folder / name).rgb, pixels)
 
 
+@pytest.mark.parametrize("turned_bytes", [0, image.TURNED_BYTES], ids=["disk", "memory"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+def test_every_exif_orientation_is_applied(
+    tmp_path: Path, orientation: int, turned_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image, "TURNED_BYTES", turned_bytes)
     exif = Image.Exif()
     exif[0x0112] = orientation
     tall = noise(1500, 8, 4)  # higher than what libvips keeps in reach when it reads row by row
@@ -856,3 +892,427 @@ def test_a_kill_in_the_middle_leaves_no_file_of_that_name(tmp_path: Path) -> Non
     assert killed.returncode == -signal.SIGKILL
     left = [file.name for file in tmp_path.iterdir()]
     assert [name[:9] for name in left] == [".classsr-"]
+
+
+# --- Strip by strip ---
+
+
+def every_kind_of_file(folder: Path) -> Iterator[Path]:
+    """Files of all formats and modes, higher than what is decoded at a time."""
+    height, width = 2 * image.STRIP_ROWS + 45, 23
+    pixels, inks = noise(height, width, 4), Image.fromarray(noise(height, width, 4), mode="CMYK")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options: dict[str, Any] = {"exact": True, "lossless": True}
+    for suffix in SUFFIXES:
+        Image.fromarray(pixels[..., :3]).save(folder / f"rgb{suffix}", icc_profile=SRGB_PROFILE)
+        Image.fromarray(pixels[..., :3]).save(folder / f"turned{suffix}", exif=exif)
+    for suffix in (".png", ".webp", ".tif", ".avif"):
+        Image.fromarray(pixels).save(folder / f"alpha{suffix}", **options)
+    for suffix in (".png", ".tif", ".jpg"):
+        Image.fromarray(pixels[..., 0]).save(folder / f"grey{suffix}")
+        Image.fromarray(pixels[..., 0] > 99).save(folder / f"bits{suffix}")
+    Image.fromarray(pixels[..., :2]).save(folder / "grey-alpha.png")
+    inks.save(folder / "inks.jpg", icc_profile=cmyk_profile((136, 128, 128)))
+    Image.fromarray(pixels[..., :3]).save(folder / "progressive.jpg", progressive=True)
+    deep = noise(height, width, 4, dtype=np.uint16)
+    (folder / "deep.png").write_bytes(png_of_16_bits(deep[..., :3]))
+    for extra in ("UNASSALPHA", "ASSOCALPHA"):
+        path = folder / f"deep-{extra}.tif"
+        tifffile.imwrite(path, deep, photometric="rgb", extrasamples=[extra])
+    tifffile.imwrite(folder / "tiled.tif", deep[..., :3], photometric="rgb", tile=(16, 16))
+    tifffile.imwrite(folder / "lab.tif", deep[..., :3], photometric="cielab")
+    yield from sorted(folder.iterdir())
+
+
+def read_in_strips(path: Path, rows: int) -> Picture:
+    with open_picture(path) as reader:
+        strips = []
+        while reader.rows_left:
+            strips.append(reader.rows(rows))
+            assert strips[-1].height == rows or not reader.rows_left
+    whole = Picture(
+        np.concatenate([strip.rgb for strip in strips]),
+        None if strips[0].alpha is None else np.concatenate([strip.alpha for strip in strips]),
+        strips[0].is_grey,
+        strips[0].profile,
+    )
+    assert whole.header == reader.header
+    return whole
+
+
+def write_in_strips(picture: Picture, path: Path, heights: Iterable[int]) -> None:
+    top = 0
+    with create_picture(path, picture.header) as writer:
+        for height in itertools.cycle(heights):
+            rows = slice(top, top + height)
+            alpha = None if picture.alpha is None else picture.alpha[rows]
+            writer.append(Picture(picture.rgb[rows], alpha))
+            top += height
+            if not writer.rows_left:
+                break
+
+
+@pytest.mark.parametrize(
+    "rows", [1, 7, image.STRIP_ROWS - 1, image.STRIP_ROWS, image.STRIP_ROWS + 1]
+)
+def test_strips_of_any_height_make_up_what_read_reads(tmp_path: Path, rows: int) -> None:
+    for path in every_kind_of_file(tmp_path):
+        assert_same(read_in_strips(path, rows), read(path))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@given(
+    heights=st.lists(st.integers(1, 150), min_size=1),
+    height=st.integers(16, 200),
+    width=st.integers(16, 40),
+    depth=st.sampled_from([8, 16]),
+    has_alpha=st.booleans(),
+    is_grey=st.booleans(),
+    has_profile=st.booleans(),
+    chunk=st.sampled_from([1, 1000, strips.CHUNK_BYTES]),
+)
+@settings(max_examples=15)
+def test_strips_of_any_heights_give_the_file_that_write_writes(
+    tmp_path_factory: pytest.TempPathFactory,
+    suffix: str,
+    heights: list[int],
+    height: int,
+    width: int,
+    depth: int,
+    has_alpha: bool,
+    is_grey: bool,
+    has_profile: bool,
+    chunk: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("law")
+    dtype = f"uint{depth}"
+    picture = Picture(
+        np.ascontiguousarray(
+            np.broadcast_to(
+                noise(height, width, 1 if is_grey else 3, dtype=dtype), (height, width, 3)
+            )
+        ),
+        noise(height, width, dtype=dtype, seed=1) if has_alpha and suffix != ".jpg" else None,
+        is_grey,
+        (grey_profile(1.8) if is_grey else SRGB_PROFILE) if has_profile else None,
+    )
+    write(picture, folder / f"whole{suffix}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image, "CHUNK_BYTES", chunk)
+        write_in_strips(picture, folder / f"strips{suffix}", heights_of(heights, height))
+    assert (folder / f"strips{suffix}").read_bytes() == (folder / f"whole{suffix}").read_bytes()
+
+
+def heights_of(heights: list[int], height: int) -> Iterator[int]:
+    """The heights again and again, cut off where the picture ends."""
+    for wanted in itertools.cycle(heights):
+        yield min(wanted, height)
+        height -= min(wanted, height)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tifffile_reads_what_was_written_in_strips_exactly(
+    tmp_path: Path, dtype: npt.DTypeLike
+) -> None:
+    pixels = noise(300, 17, 4, dtype=dtype)
+    picture = Picture(pixels[..., :3], pixels[..., 3])
+    write_in_strips(picture, tmp_path / "a.tif", [1, 99, 200])
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), pixels, strict=True)
+
+
+def test_pillow_reads_what_was_written_in_strips_exactly(tmp_path: Path) -> None:
+    pixels = noise(300, 17, 3)
+    write_in_strips(Picture(pixels), tmp_path / "a.png", [1, 99, 200])
+    with Image.open(tmp_path / "a.png") as opened:
+        np.testing.assert_array_equal(np.asarray(opened), pixels)
+
+
+def test_a_strip_may_be_written_to_once_it_was_handed_over(tmp_path: Path) -> None:
+    pixels = noise(50, 40, 3)
+    with create_picture(tmp_path / "a.png", Header(100, 40)) as writer:
+        strip = Picture(pixels.copy())
+        writer.append(strip)
+        strip.rgb[:] = 0
+        writer.append(strip)
+    rgb = read(tmp_path / "a.png").rgb
+    np.testing.assert_array_equal(rgb, np.concatenate([pixels, np.zeros_like(pixels)]))
+
+
+def test_a_file_is_let_go_of_with_its_last_row(tmp_path: Path) -> None:
+    path, rgb = tmp_path / "a.png", noise(300, 5, 3)
+    Image.fromarray(rgb).save(path)
+    with (
+        open_picture(path) as reader,
+        create_picture(path, reader.header, overwrite=True) as writer,
+    ):
+        while reader.rows_left:
+            writer.append(reader.rows(100))
+        assert str(path) not in {os.path.realpath(link) for link in Path("/proc/self/fd").glob("*")}
+    np.testing.assert_array_equal(read(path).rgb, rgb)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_rows_cannot_be_read(tmp_path: Path, count: int) -> None:
+    Image.fromarray(noise(4, 5, 3)).save(tmp_path / "a.png")
+    with open_picture(tmp_path / "a.png") as reader, pytest.raises(UsageError, match="the 4 rows"):
+        reader.rows(count)
+
+
+def test_more_rows_than_there_are_cannot_be_read(tmp_path: Path) -> None:
+    Image.fromarray(noise(4, 5, 3)).save(tmp_path / "a.png")
+    with open_picture(tmp_path / "a.png") as reader:
+        assert reader.rows(9).height == 4
+        with pytest.raises(UsageError, match="the 0 rows"):
+            reader.rows(1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_a_truncated_file_fails_at_the_latest_at_the_rows_that_are_missing(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"whole{suffix}"
+    Image.fromarray(noise(2000, 50, 3)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"whole.*truncated"):
+        read_in_strips(path, 100)
+
+
+@pytest.mark.parametrize(
+    ("strip", "got"),
+    [
+        (Picture(noise(5, 6, 3)), "5 of 6, 8 bits, without alpha"),
+        (Picture(noise(11, 7, 3)), "11 of 7"),
+        (Picture(noise(5, 7, 3, dtype=np.uint16)), "16 bits"),
+        (Picture(noise(5, 7, 3), noise(5, 7)), "with alpha"),
+    ],
+)
+def test_a_strip_that_does_not_fit_is_refused(tmp_path: Path, strip: Picture, got: str) -> None:
+    def append_both() -> None:
+        with create_picture(tmp_path / "a.png", Header(10, 7)) as writer:
+            writer.append(strip)
+
+    with pytest.raises(UsageError, match=f"at most 10 rows of 7 pixels.*{got}"):
+        append_both()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_strip_too_many_is_refused(tmp_path: Path) -> None:
+    with create_picture(tmp_path / "a.png", Header(10, 7)) as writer:
+        writer.append(Picture(noise(10, 7, 3)))
+        with pytest.raises(UsageError, match="at most 0 rows"):
+            writer.append(Picture(noise(1, 7, 3)))
+    assert read(tmp_path / "a.png").height == 10
+
+
+@pytest.mark.parametrize("rows", [0, 1, 9])
+def test_missing_rows_are_an_error_and_leave_nothing_behind(tmp_path: Path, rows: int) -> None:
+    def write_some() -> None:
+        with create_picture(tmp_path / "a.png", Header(10, 7)) as writer:
+            if rows:
+                writer.append(Picture(noise(rows, 7, 3)))
+
+    with pytest.raises(UsageError, match=f"{10 - rows} of them are missing"):
+        write_some()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("height", "width", "depth"), [(0, 1, 8), (1, -1, 8), (1, 1, 10)])
+def test_a_header_of_no_picture_cannot_be_made(height: int, width: int, depth: int) -> None:
+    with pytest.raises(UsageError, match="Expected a picture"):
+        Header(height, width, depth)
+
+
+def test_create_picture_checks_before_anything_is_computed(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="transparency"),
+        create_picture(tmp_path / "a.jpg", Header(4, 4, has_alpha=True)),
+    ):
+        pytest.fail("the block was entered")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError, OSError])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("rows", [0, 200, 300])
+def test_an_exception_in_the_block_comes_through_and_leaves_nothing_behind(
+    tmp_path: Path, error: type[BaseException], suffix: str, rows: int
+) -> None:
+    def fail() -> None:
+        with create_picture(tmp_path / f"a{suffix}", Header(300, 50)) as writer:
+            if rows:
+                writer.append(Picture(noise(rows, 50, 3)))
+            raise error("mine")
+
+    with pytest.raises(error, match="mine"):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("height", [10, 300])
+def test_an_appending_that_was_interrupted_cannot_be_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, height: int
+) -> None:
+    strip = Picture(noise(height, 5, 3))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image, "_interleave", interrupt)
+
+    def go_on_regardless() -> None:
+        with (
+            create_picture(tmp_path / "a.png", strip.header) as writer,
+            suppress(KeyboardInterrupt),
+        ):
+            writer.append(strip)
+
+    with pytest.raises(UsageError, match="missing"):
+        go_on_regardless()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_ends_the_appending(tmp_path: Path, suffix: str) -> None:
+    strip = Picture(noise(200, 500, 3))
+
+    def append_all() -> None:
+        with create_picture(tmp_path / f"a{suffix}", Header(2000, 500)) as writer:
+            while writer.rows_left:
+                writer.append(strip)
+
+    with disk_full_after(5000), pytest.raises(OutputError, match="File too large") as caught:
+        append_all()
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_vanishes_is_an_output_error(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+
+    def append_late() -> None:
+        with create_picture(folder / "a.png", Header(5, 5)) as writer:
+            folder.rmdir()
+            writer.append(Picture(noise(5, 5, 3)))
+
+    with pytest.raises(OutputError, match="No such file"):
+        append_late()
+
+
+def test_a_file_that_appears_between_strips_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+
+    def append_two() -> None:
+        with create_picture(path, Header(10, 5)) as writer:
+            writer.append(Picture(noise(5, 5, 3)))
+            path.write_bytes(b"theirs")
+            writer.append(Picture(noise(5, 5, 3)))
+
+    with pytest.raises(OutputError, match="appeared meanwhile"):
+        append_two()
+    assert path.read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_takes_its_name_when_the_block_is_left(tmp_path: Path) -> None:
+    with create_picture(tmp_path / "a.png", Header(5, 5)) as writer:
+        writer.append(Picture(noise(5, 5, 3)))
+        time.sleep(0.1)
+        assert not (tmp_path / "a.png").exists()
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("in_strips", [False, True])
+@pytest.mark.parametrize("after", [0.0, 0.1])
+def test_ctrl_c_ends_the_writing_soon_and_leaves_nothing_behind(
+    tmp_path: Path, suffix: str, in_strips: bool, after: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, strip = tmp_path / f"a{suffix}", noise(1000, 6000, 3)
+    large = np.concatenate([strip] * 20)
+    pressed = 0.0
+
+    def write_large() -> None:
+        if not in_strips:
+            write(Picture(large), path)
+            return
+        with create_picture(path, Header(1_000_000, 6000)) as writer:
+            while writer.rows_left:
+                writer.append(Picture(strip))
+
+    def press() -> None:
+        nonlocal pressed
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.001)
+        time.sleep(after)
+        pressed = time.perf_counter()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    with pytest.raises(KeyboardInterrupt):
+        write_large()
+    pressing.join()
+    assert time.perf_counter() - pressed < 3  # all rows would take more than ten
+    assert not list(tmp_path.iterdir())
+    assert not caplog.records
+
+
+MEMORY_OF_MANY_ROWS = """
+import pathlib, re, sys
+import numpy as np
+from classsr.image import Header, Picture, create_picture, open_picture
+
+path, height = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+noise = np.random.default_rng(0).integers(0, 256, (200, 500, 3), np.uint8)
+strip = Picture(np.tile(noise, (1, 40, 1)))
+with create_picture(path, Header(height, strip.width)) as writer:
+    while writer.rows_left:
+        writer.append(strip)
+with open_picture(path) as reader:
+    while reader.rows_left:
+        assert np.array_equal(reader.rows(strip.height).rgb, strip.rgb)
+print(re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the memory")
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_memory_does_not_grow_with_the_height(tmp_path: Path, suffix: str) -> None:
+    peaks = []
+    for height in (4_000, 12_000):
+        path = tmp_path / f"{height}{suffix}"
+        command = [sys.executable, "-c", MEMORY_OF_MANY_ROWS, str(path), str(height)]
+        peaks.append(int(subprocess.check_output(command)) / 1024)
+    assert peaks[1] < 500
+    assert peaks[1] - peaks[0] < 50  # of the 458 MiB that there are more; how many rows wait varies
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the memory")
+@pytest.mark.parametrize("in_strips", [False, True])
+def test_many_small_pictures_leave_no_memory_behind(tmp_path: Path, in_strips: bool) -> None:
+    picture = Picture(noise(200, 300, 3), noise(200, 300))
+
+    def make_some() -> None:
+        for number in range(100):
+            path = tmp_path / f"{number}.tif"
+            if in_strips:
+                write_in_strips(picture, path, [50])
+                read_in_strips(path, 50)
+            else:
+                write(picture, path)
+                read(path)
+            path.unlink()
+
+    make_some()  # until libvips has filled its caches
+    before = resident_mib()
+    make_some()
+    make_some()
+    assert resident_mib() - before < 15  # a picture kept each time would be 46
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,6 +1,9 @@
 """Files that are seen whole or not at all, also after a power cut or on a full disk."""
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,3 +24,29 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Create an empty hidden file beside `path`, and see to it that it is gone in the end."""
+    # Not made from the name of `path`, which may already be as long as a file system allows.
+    temporary = path.with_name(f".classsr-{secrets.token_hex(8)}.part")
+    temporary.touch(exist_ok=False)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a finished file its name in one step; without `overwrite`, raise FileExistsError where it is taken."""
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links (exFAT, some network drives): take the name, then the place
+        path.touch(exist_ok=False)
+        temporary.replace(path)

@@ -1,18 +1,16 @@
 """Pictures in and out: file format, bit depth, alpha, colour profile, orientation.
 
 The only importer of pyvips. A file becomes a `Picture`, and a `Picture` becomes a file that is complete or not there
-at all. Knows nothing of tiles, networks or enlarging, and never multiplies alpha into the colours.
+at all; both also strip by strip, for pictures that are larger than the memory. Knows nothing of tiles, networks or
+enlarging, and never multiplies alpha into the colours.
 """
 
 import logging
 import os
 import re
-import secrets
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,8 @@ import pyvips
 from numpy.typing import NDArray
 
 from classsr.errors import InputError, OutputError, UsageError
+from classsr.files import publish, temporary_beside
+from classsr.strips import CHUNK_BYTES, TiffStream, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +31,52 @@ SIGNATURE_BYTES = 256  # holds the list of brands at the head of an AVIF file
 CLASSIC_TIFF_BYTES = 4_000_000_000  # of samples: even noise then ends below the 2**32 of TIFF
 PIXELS_PER_MM = 72 / 25.4  # some formats must name a density; 72 dpi is taken for "no claim"
 LIBVIPS_MAX_SIDE = 100_000_000
+TURNED_BYTES = 256 * 2**20  # of samples: up to here a picture is turned in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A picture without its pixels: what is known before the first row is read or written.
+
+    The fields mean what they mean in a `Picture`; `depth` is in bits per sample.
+
+    Raises UsageError when there are no pixels or the depth is neither 8 nor 16.
+    """
+
+    height: int
+    width: int
+    depth: int = 8
+    has_alpha: bool = False
+    is_grey: bool = False
+    profile: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers, so that no later step has to."""
+        if min(self.height, self.width) < 1 or self.depth not in (8, 16):
+            raise UsageError(
+                f"Expected a picture of at least 1 x 1 pixels and 8 or 16 bits but got {self.width} x {self.height} "
+                f"and {self.depth}."
+            )
+
+    @property
+    def channels(self) -> int:
+        """Samples of a pixel: red, green, blue and perhaps alpha."""
+        return 3 + self.has_alpha
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a sample."""
+        return np.dtype(f"uint{self.depth}")
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory that a row takes."""
+        return self.width * self.channels * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A whole picture in memory, upright.
+    """A picture in memory, upright: a whole one, or a strip of its rows.
 
     `rgb` is (H, W, 3), uint8 in [0, 255] or uint16 in [0, 65535]. `alpha` is (H, W) of the same type, 0 where nothing
     is to be seen, and is not multiplied into `rgb`. `is_grey` says that the source had one colour channel: the three
@@ -76,6 +117,18 @@ class Picture:
     def depth(self) -> int:
         """Bits per sample: 8 or 16."""
         return 8 * int(self.rgb.dtype.itemsize)
+
+    @property
+    def header(self) -> Header:
+        """All but the pixels."""
+        return Header(
+            self.height,
+            self.width,
+            self.depth,
+            has_alpha=self.alpha is not None,
+            is_grey=self.is_grey,
+            profile=self.profile,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,27 +208,81 @@ def read(path: Path) -> Picture:
     8-bit files give uint8, files with more bits uint16 over the full range. Palettes, CMYK and Lab become RGB (CMYK
     through its own profile, which then no longer applies and is left out); any other embedded profile is kept and the
     values are left alone. Of several pages or frames the first is read, with a warning in the log. Memory: the result
-    and a strip of rows; twice the result where the picture has to be turned.
+    and what `open_picture` takes.
 
     Raises InputError when the file is missing, not readable, of another kind, truncated or damaged, or holds samples
     that are no pictures of 8 or 16 bits.
     """
-    path = Path(path)
-    file_format = _sniff(path)
+    with open_picture(path) as reader:
+        return reader.rows(reader.header.height)
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator["PictureReader"]:
+    """Open a picture that is then read from top to bottom, as `read` reads it and with the same errors.
+
+    Memory: some hundred rows, whatever the height. A JPEG file is mapped on top of that, and WebP, AVIF, progressive
+    JPEG and interlaced PNG are decoded whole first, as these formats want it. A picture that has to be turned is
+    decoded whole, too: into memory up to `TURNED_BYTES`, beyond that into an uncompressed file in the folder for
+    temporary files, which is mapped and gone in the end. (What is mapped makes room where memory runs short.)
+    """
+    reader = _open(Path(path))
     try:
-        source = pyvips.Source.new_from_file(os.fsencode(path))
-        image = pyvips.Operation.call(
-            f"{file_format.codec}load_source", source, access="sequential", fail_on="error"
-        )
-        _warn_of_pages(image, path)
-        return _decode(_upright(image), path)
-    except pyvips.Error as exc:
-        raise InputError(
-            f"{path} cannot be decoded as {file_format.name} ({_phrase(exc)}); it may be truncated or damaged, so get "
-            f"or save it again."
-        ) from exc
-    except MemoryError as exc:
-        raise InputError(f"{path} does not fit into memory; cut it into parts first.") from exc
+        yield reader
+    finally:
+        reader.close()
+
+
+class PictureReader:
+    """A picture that is read from top to bottom; made by `open_picture`."""
+
+    def __init__(
+        self, image: pyvips.Image, header: Header, path: Path, file_format: Format
+    ) -> None:
+        self.header = header
+        self.rows_left = header.height
+        self._path, self._format = path, file_format
+        self._region = pyvips.Region.new(image)
+        self._channels = image.bands
+
+    def rows(self, count: int) -> Picture:
+        """Read the next `count` rows, or those that are left if they are fewer.
+
+        With the last row the file is let go of, so that it may be replaced.
+
+        Raises InputError as `read` does, and UsageError when `count` is not positive or no rows are left.
+        """
+        if count < 1 or not self.rows_left:
+            raise UsageError(
+                f"Expected to read at least one of the {self.rows_left} rows that are left but got {count}."
+            )
+        header, top = self.header, self.header.height - self.rows_left
+        count = min(count, self.rows_left)
+        with _decoding(self._path, self._format):
+            rgb: Samples = np.empty((count, header.width, 3), header.dtype)
+            alpha: Samples | None = (
+                np.empty((count, header.width), header.dtype) if header.has_alpha else None
+            )
+            for start in range(0, count, STRIP_ROWS):
+                rows = slice(start, min(start + STRIP_ROWS, count))
+                strip = self._fetch(top + start, rows.stop - start)
+                rgb[rows] = strip[..., : self._channels - header.has_alpha]  # grey fills all three
+                if alpha is not None:
+                    alpha[rows] = strip[..., -1]
+        self.rows_left -= count
+        if not self.rows_left:
+            self.close()
+        return Picture(rgb, alpha, header.is_grey, header.profile)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.rows_left, self._region = 0, None
+
+    def _fetch(self, top: int, rows: int) -> Samples:
+        """Decode some rows into (rows, W, channels)."""
+        width, dtype = self.header.width, self.header.dtype
+        samples: Samples = np.frombuffer(self._region.fetch(0, top, width, rows), dtype)
+        return samples.reshape(rows, width, self._channels)
 
 
 def check_output(path: Path, *, height: int, width: int, has_alpha: bool, overwrite: bool) -> None:
@@ -214,32 +321,88 @@ def write(picture: Picture, path: Path, *, overwrite: bool = False) -> None:
 
     Raises OutputError as `check_output` does, and when the disk is full or refuses.
     """
-    path = Path(path)
-    check_output(
-        path,
-        height=picture.height,
-        width=picture.width,
-        has_alpha=picture.alpha is not None,
-        overwrite=overwrite,
-    )
-    file_format = _format_to_write(path)
-    if picture.depth == 16 and not file_format.holds_16_bit:
-        logger.warning(
-            "%s: %s holds 8 bits, so the 16 of the picture are rounded", path, file_format.name
+
+    def wrap(_worker: Worker) -> pyvips.Image:
+        image = _wrap(picture.rgb)
+        if picture.alpha is not None:
+            image = image.bandjoin(_wrap(picture.alpha))
+        return image
+
+    # Through `create_picture`, PNG would take 10 % longer and JPEG 30 %.
+    with _saving(wrap, picture.header, Path(path), overwrite=overwrite) as worker:
+        worker.start()
+
+
+@contextmanager
+def create_picture(
+    path: Path, header: Header, *, overwrite: bool = False
+) -> Iterator["PictureWriter"]:
+    """Write a picture strip by strip, from top to bottom; the file is the same as that of `write`.
+
+    It takes its name when the block is left with all rows given; left by an exception, it leaves nothing behind. It is
+    encoded on a thread of its own meanwhile. Memory: some rows, and 64 MiB of them that wait; the encoders of WebP and
+    AVIF hold the whole picture.
+
+    Raises OutputError as `write` does, at the beginning, from `append` or in the end, and UsageError when rows are
+    missing in the end.
+    """
+    source = pyvips.SourceCustom()
+
+    # libvips cannot be given rows, but it reads from whatever behaves like a file.
+    def load(worker: Worker) -> pyvips.Image:
+        stream = TiffStream(
+            worker.take,
+            height=header.height,
+            width=header.width,
+            channels=header.channels,
+            itemsize=header.dtype.itemsize,
         )
-    try:
-        with _interrupts_held() as interrupted, _temporary_beside(path) as temporary:
-            _encode(picture, temporary, file_format, interrupted)
-            if not interrupted():
-                _publish(temporary, path, overwrite=overwrite)
-    except FileExistsError as exc:
-        raise OutputError(
-            f"{path} has appeared meanwhile; choose another name or allow it with --overwrite."
-        ) from exc
-    except (pyvips.Error, OSError) as exc:
-        raise OutputError(
-            f"{path} cannot be written ({_phrase(exc)}); make room or choose another place."
-        ) from exc
+        source.signal_connect("read", stream.read)
+        source.signal_connect("seek", stream.seek)
+        options = {"access": "sequential", "fail_on": "error"}
+        return pyvips.Operation.call("tiffload_source", source, **options)
+
+    with _saving(load, header, Path(path), overwrite=overwrite) as worker:
+        writer = PictureWriter(header, worker)
+        yield writer
+        if writer.rows_left:
+            raise UsageError(
+                f"Expected {header.height} rows for {path} but {writer.rows_left} of them are missing; append them all."
+            )
+
+
+class PictureWriter:
+    """A picture that is written from top to bottom; made by `create_picture`."""
+
+    def __init__(self, header: Header, worker: Worker) -> None:
+        self.rows_left = header.height
+        self._header, self._worker = header, worker
+
+    def append(self, strip: Picture) -> None:
+        """Hand over the next rows, which are copied; wait while more than enough of them are still to be encoded.
+
+        Raises UsageError when the strip does not fit the header, whose `is_grey` and `profile` hold for all strips, or
+        is higher than the rows that are left; OutputError when the disk is full or refuses.
+        """
+        header = self._header
+        expected = replace(
+            header, height=strip.height, is_grey=strip.is_grey, profile=strip.profile
+        )
+        if strip.header != expected or strip.height > self.rows_left:
+            raise UsageError(
+                f"Expected a strip of at most {self.rows_left} rows of {header.width} pixels, {header.depth} bits, "
+                f"{'with' if header.has_alpha else 'without'} alpha, but got {strip.height} of {strip.width}, "
+                f"{strip.depth} bits, {'without' if strip.alpha is None else 'with'} alpha."
+            )
+        try:
+            self._worker.start()
+            step = max(1, CHUNK_BYTES // header.row_bytes)
+            for top in range(0, strip.height, step):
+                self._worker.hand_over(_interleave(strip, slice(top, top + step)))
+        except BaseException:  # part of the strip is missing
+            self._worker.break_off()
+            raise
+        self.rows_left -= strip.height
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -255,6 +418,32 @@ def find_pictures(folder: Path) -> list[Path]:
     if not paths:
         raise InputError(f"{folder} holds no {_names(FORMATS)} file; name a folder that does.")
     return paths
+
+
+def _open(path: Path) -> PictureReader:
+    file_format = _sniff(path)
+    with _decoding(path, file_format):
+        source = pyvips.Source.new_from_file(os.fsencode(path))
+        image = pyvips.Operation.call(
+            f"{file_format.codec}load_source", source, access="sequential", fail_on="error"
+        )
+        _warn_of_pages(image, path)
+        image, header = _describe(_upright(image), path)
+        return PictureReader(image, header, path, file_format)
+
+
+@contextmanager
+def _decoding(path: Path, file_format: Format) -> Iterator[None]:
+    """Translate what goes wrong while a file is decoded."""
+    try:
+        yield
+    except pyvips.Error as exc:
+        raise InputError(
+            f"{path} cannot be decoded as {file_format.name} ({_phrase(exc)}); it may be truncated or damaged, so get "
+            f"or save it again."
+        ) from exc
+    except MemoryError as exc:
+        raise InputError(f"{path} does not fit into memory; cut it into parts first.") from exc
 
 
 def _sniff(path: Path) -> Format:
@@ -282,12 +471,18 @@ def _warn_of_pages(image: pyvips.Image, path: Path) -> None:
 
 def _upright(image: pyvips.Image) -> pyvips.Image:
     """Turn an image by its EXIF orientation; turning needs all rows, so they are decoded first."""
-    is_turned = _metadata(image, "orientation") not in (None, 1)
-    return image.copy_memory().autorot() if is_turned else image
+    if _metadata(image, "orientation") in (None, 1):
+        return image
+    sample_bytes = 2 if image.format == "ushort" else 1
+    if image.width * image.height * image.bands * sample_bytes <= TURNED_BYTES:
+        return image.copy_memory().autorot()
+    stored = pyvips.Image.new_temp_file("%s.v")
+    image.write(stored)
+    return stored.autorot()
 
 
-def _decode(image: pyvips.Image, path: Path) -> Picture:
-    """Decode an upright libvips image."""
+def _describe(image: pyvips.Image, path: Path) -> tuple[pyvips.Image, Header]:
+    """Convert an upright image to grey or RGB, with or without alpha, of 8 or 16 bits."""
     image, profile = _to_rgb_or_grey(image)
     bits = {"uchar": 8, "ushort": 16}.get(image.format)
     if bits is None:
@@ -300,8 +495,8 @@ def _decode(image: pyvips.Image, path: Path) -> Picture:
         raise InputError(
             f"{path} has {image.bands} channels; save it as grey or RGB, with or without alpha, first."
         )
-    rgb, alpha = _fetch(_to_full_range(image, bits), colours, bits)
-    return Picture(rgb, alpha, is_grey, profile)
+    header = Header(image.height, image.width, bits, image.bands > colours, is_grey, profile)
+    return _to_full_range(image, bits), header
 
 
 def _to_rgb_or_grey(image: pyvips.Image) -> tuple[pyvips.Image, bytes | None]:
@@ -324,22 +519,6 @@ def _to_full_range(image: pyvips.Image, bits: int) -> pyvips.Image:
     """Stretch 10 and 12 bits, which libvips puts into the upper bits of 16, to the full range by repeating them."""
     used = _metadata(image, "bits-per-sample") or bits
     return image | (image >> used) if bits == 16 and 8 < used < 16 else image
-
-
-def _fetch(image: pyvips.Image, colours: int, bits: int) -> tuple[Samples, Samples | None]:
-    """Decode strip by strip into (H, W, 3) and, where there is one band more than `colours`, (H, W)."""
-    dtype: np.dtype[Any] = np.dtype(f"uint{bits}")
-    height, width, bands = image.height, image.width, image.bands
-    rgb: Samples = np.empty((height, width, 3), dtype)
-    alpha: Samples | None = np.empty((height, width), dtype) if bands > colours else None
-    region = pyvips.Region.new(image)
-    for top in range(0, height, STRIP_ROWS):
-        rows = min(STRIP_ROWS, height - top)
-        strip = np.frombuffer(region.fetch(0, top, width, rows), dtype).reshape(rows, width, bands)
-        rgb[top : top + rows] = strip[..., :colours]  # one grey channel fills all three
-        if alpha is not None:
-            alpha[top : top + rows] = strip[..., colours]
-    return rgb, alpha
 
 
 def _metadata(image: pyvips.Image, name: str) -> Any:  # noqa: ANN401 - whatever type it has
@@ -375,77 +554,93 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back until the end, and tell whether it came.
+def _saving(
+    make_image: Callable[[Worker], pyvips.Image], header: Header, path: Path, *, overwrite: bool
+) -> Iterator[Worker]:
+    """Yield the worker that makes a file of the image; once the block is left, it is complete or not there."""
+    check_output(
+        path,
+        height=header.height,
+        width=header.width,
+        has_alpha=header.has_alpha,
+        overwrite=overwrite,
+    )
+    file_format = _format_to_write(path)
+    if header.depth == 16 and not file_format.holds_16_bit:
+        logger.warning(
+            "%s: %s holds 8 bits, so the 16 of the picture are rounded", path, file_format.name
+        )
 
-    Raised where libvips happens to call back into Python, KeyboardInterrupt would be printed and forgotten.
-    """
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # others are not interrupted
-        yield came.is_set
-        return
-    previous = signal.signal(signal.SIGINT, lambda *_: came.set())
+    def save(worker: Worker) -> None:
+        try:
+            with temporary_beside(path) as temporary:
+                image = make_image(worker)  # has to live on for its callback
+                image.set_progress(True)
+                image.signal_connect(
+                    "eval", lambda of, _: worker.is_broken_off and of.set_kill(True)
+                )
+                _encode(_to_stored(image, header, file_format), temporary, file_format, header)
+                while worker.take() is not None:  # until the caller leaves the block
+                    continue
+                if not worker.is_broken_off:
+                    publish(temporary, path, overwrite=overwrite)
+        except FileExistsError as exc:
+            raise OutputError(
+                f"{path} has appeared meanwhile; choose another name or allow it with --overwrite."
+            ) from exc
+        except (pyvips.Error, OSError) as exc:
+            raise OutputError(
+                f"{path} cannot be written ({_phrase(exc)}); make room or choose another place."
+            ) from exc
+
+    worker = Worker(save)
     try:
-        yield came.is_set
-    except pyvips.Error:
-        if not came.is_set():
-            raise
+        yield worker
+        worker.finish()
     finally:
-        signal.signal(signal.SIGINT, previous)
-    if came.is_set():
-        raise KeyboardInterrupt
+        worker.break_off()
 
 
-@contextmanager
-def _temporary_beside(path: Path) -> Iterator[Path]:
-    """Create an empty hidden file beside `path`, and see to it that it is gone in the end."""
-    # Not made from the name of `path`, which may already be as long as a file system allows.
-    temporary = path.with_name(f".classsr-{secrets.token_hex(8)}.part")
-    temporary.touch(exist_ok=False)
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _encode(
-    picture: Picture, path: Path, file_format: Format, interrupted: Callable[[], bool]
-) -> None:
-    """Write a picture over `path`, down to the disk; give up at the next strip when interrupted."""
+def _encode(image: pyvips.Image, path: Path, file_format: Format, header: Header) -> None:
+    """Write an image over `path`, down to the disk."""
     options = dict(file_format.save_options)
     if file_format is TIFF:
-        alpha_bytes = 0 if picture.alpha is None else picture.alpha.nbytes
-        options["bigtiff"] = picture.rgb.nbytes + alpha_bytes > CLASSIC_TIFF_BYTES
+        options["bigtiff"] = header.height * header.row_bytes > CLASSIC_TIFF_BYTES
     target = pyvips.Target.new_to_file(os.fsencode(path))
-    stored = _to_stored(picture, file_format)
-    stored.set_progress(True)
-    stored.signal_connect("eval", lambda image, _: interrupted() and image.set_kill(True))
-    pyvips.Operation.call(f"{file_format.codec}save_target", stored, target, **options)
+    pyvips.Operation.call(f"{file_format.codec}save_target", image, target, **options)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def _to_stored(picture: Picture, file_format: Format) -> pyvips.Image:
+def _to_stored(image: pyvips.Image, header: Header, file_format: Format) -> pyvips.Image:
     """Return the libvips image, computed strip by strip on demand, that a format is to store."""
-    image = _wrap(picture.rgb)
-    profile_space = (picture.profile or b"")[16:20]  # ICC.1:2022, table 17: "data colour space"
-    if picture.is_grey and profile_space != b"RGB ":  # an RGB profile needs all three
-        image = image.bandmean()  # rounds
-    is_grey = image.bands == 1
-    if picture.alpha is not None:
-        image = image.bandjoin(_wrap(picture.alpha))
+    profile_space = (header.profile or b"")[16:20]  # ICC.1:2022, table 17: "data colour space"
+    is_grey = header.is_grey and profile_space != b"RGB "  # an RGB profile needs all three
+    if is_grey:
+        grey = image[:3].bandmean()  # rounds
+        image = grey.bandjoin(image[3]) if header.has_alpha else grey
     image = image.copy(
-        interpretation=_interpretation(is_grey, picture.depth),
+        interpretation=_interpretation(is_grey, header.depth),
         xres=PIXELS_PER_MM,
         yres=PIXELS_PER_MM,
     )
-    if picture.profile is not None:
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.profile)
+    if header.profile is not None:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", header.profile)
     if profile_space == b"GRAY" and is_grey and not file_format.holds_one_channel:
-        image, is_grey = image.icc_transform("srgb", embedded=True, depth=picture.depth), False
-    if picture.depth == 16 and not file_format.holds_16_bit:
+        image, is_grey = image.icc_transform("srgb", embedded=True, depth=header.depth), False
+    if header.depth == 16 and not file_format.holds_16_bit:
         image = (image / 257).rint().cast("uchar").copy(interpretation=_interpretation(is_grey, 8))
     return image
+
+
+def _interleave(picture: Picture, rows: slice) -> memoryview:
+    """Copy some rows of a picture to the little-endian bytes of (rows, W, 3 or 4)."""
+    rgb = picture.rgb[rows]
+    samples = np.empty((*rgb.shape[:2], picture.header.channels), rgb.dtype.newbyteorder("<"))
+    samples[..., :3] = rgb
+    if picture.alpha is not None:
+        samples[..., 3] = picture.alpha[rows]
+    return samples.view(np.uint8).reshape(-1).data
 
 
 def _wrap(samples: Samples) -> pyvips.Image:
@@ -460,20 +655,6 @@ def _interpretation(is_grey: bool, depth: int) -> str:
     if is_grey:
         return "b-w" if depth == 8 else "grey16"
     return "srgb" if depth == 8 else "rgb16"
-
-
-def _publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Give a finished file its name in one step; without `overwrite`, raise FileExistsError where it is taken."""
-    if overwrite:
-        temporary.replace(path)
-        return
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links (exFAT, some network drives): take the name, then the place
-        path.touch(exist_ok=False)
-        temporary.replace(path)
 
 
 def _names(formats: Iterable[Format]) -> str:
