@@ -211,10 +211,11 @@ def test_what_is_broken_off_before_it_begins_is_never_done() -> None:
 
 
 def test_ctrl_c_while_breaking_off_waits_for_the_end_all_the_same() -> None:
-    ended = False
+    begun, ended = threading.Event(), False
 
     def work(worker: Worker) -> None:
         nonlocal ended
+        begun.set()
         while worker.take() is not None:
             continue
         os.kill(os.getpid(), signal.SIGINT)
@@ -223,6 +224,7 @@ def test_ctrl_c_while_breaking_off_waits_for_the_end_all_the_same() -> None:
 
     worker = Worker(work)
     worker.start()
+    begun.wait()
     worker.break_off()
 
     assert ended

@@ -328,7 +328,7 @@ def write(picture: Picture, path: Path, *, overwrite: bool = False) -> None:
             image = image.bandjoin(_wrap(picture.alpha))
         return image
 
-    # Through `create_picture`, PNG would take 10 % longer and JPEG 30 %.
+    # Through `create_picture`, PNG would take up to a tenth longer and JPEG 10 to 30 %.
     with _saving(wrap, picture.header, Path(path), overwrite=overwrite) as worker:
         worker.start()
 
