@@ -24,7 +24,7 @@ def main() -> None:
     lr = read(ROOT / "examples" / "bay.jpg").rgb
     result = upscaler.upscale(lr)
     labels = tuple(level.label for level in upscaler.model.config.levels)
-    levels = draw_routing_map(result.image, result.levels, result.grid, labels, scale=scale)
+    levels = draw_routing_map(result.image, result.levels, result.grid, labels)
     top, left, height, width = (scale * value for value in CROP)
     place = (slice(top, top + height), slice(left, left + width))
     panels = [

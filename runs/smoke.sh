@@ -65,8 +65,11 @@ classsr train classifier "$config" --pairs "$work/pairs" --run "$work/run"
 # Stage 3: train everything together.
 classsr train joint "$config" --pairs "$work/pairs" --run "$work/run"
 
-# Turn the best checkpoint of stage 3 into a released model.
-classsr export "$work/run/joint/last.safetensors" "$work/model" --name smoke
+# Last: train a Class-Module that predicts errors, by which budgets are met.
+classsr train errors "$config" --pairs "$work/pairs" --run "$work/run"
+
+# Turn the result into a released model.
+classsr export "$work/run/errors/calibrated.safetensors" "$work/model" --name smoke
 
 # Enlarge the first picture with it.
 picture=$(find "$hr" -type f | sort | sed -n 1p)

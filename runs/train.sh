@@ -46,7 +46,10 @@ classsr train classifier "$config" --pairs "$pairs" --run "$run"
 # Stage 3: train everything together.
 classsr train joint "$config" --pairs "$pairs" --run "$run"
 
-# Turn the end of stage 3 into a released model; its best PSNR may stand where too much went to the hardest level.
-classsr export "$run/joint/last.safetensors" "$work/$name"
+# Last: train a Class-Module that predicts errors, by which budgets are met.
+classsr train errors "$config" --pairs "$pairs" --run "$run"
+
+# Turn the result into a released model.
+classsr export "$run/errors/calibrated.safetensors" "$work/$name"
 
 echo "The model is $work/$name; use it with: classsr upscale PICTURE --model $work/$name"

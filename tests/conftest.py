@@ -23,6 +23,14 @@ def data() -> Path:
     return DATA
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Costs that tests measure are remembered for them alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLASSSR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def same_weights() -> Iterator[None]:
     """Draw the same weights and inputs every time; what is drawn stays without effect on other tests."""

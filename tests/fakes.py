@@ -12,7 +12,7 @@ from classsr.backends.base import Floats
 from classsr.model import Model
 
 SCALE = 4
-COLOUR = np.array([60, 120, 180])  # in which `signing` paints each level
+COLOUR = np.array([60, 120, 180, 240])  # in which `signing` paints each level
 
 
 def repeat(batch: Floats) -> Floats:
@@ -41,18 +41,27 @@ class FakeBackend:
 
     enlarge: Callable[[Floats, int], Floats] = repeating
     name: str = "fake"
+    version: str = "1"
+    threads: int | None = None
     precision: Precision = "f32"
     loaded: list[int | str] = field(default_factory=list)
     calls: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
     def classifier(self, model: Model) -> Network:
-        """Judge tiles by their mean: the lowest third of the range is level 0."""
+        """Judge tiles by their mean: the lowest part of the range is level 0, or its error the least."""
         self.loaded.append("classifier")
+        assert model.config.classifier is not None
+        levels = len(model.config.levels)
+        predicts_errors = model.config.classifier.predicts == "log-errors"
 
         def judge(batch: Floats) -> Floats:
             assert batch.shape[1:] == (3, model.config.tile, model.config.tile)
-            levels = (batch.mean(axis=(1, 2, 3)) * 2.999).astype(int)
-            probabilities: Floats = np.eye(3, dtype=np.float32)[levels]
+            brightness = batch.mean(axis=(1, 2, 3))
+            if predicts_errors:
+                more = np.arange(levels)[::-1] * brightness[:, None]
+                return np.log(1e-3 * (1 + more)).astype(np.float32)
+            likeliest = (brightness * (levels - 0.001)).astype(int)
+            probabilities: Floats = np.eye(levels, dtype=np.float32)[likeliest]
             return probabilities
 
         return judge

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from classsr.costs import by_macs
 from classsr.errors import InputError
 from classsr.evaluation import Score, evaluate_folder, mean_score
+from classsr.model import find_model
 from classsr.resize import resize
 from classsr.upscaler import Upscaler
 from fakes import COLOUR, FakeBackend, enlarged_by_repetition, signing
@@ -23,7 +25,7 @@ Array = npt.NDArray[Any]
 def upscaler(monkeypatch: pytest.MonkeyPatch) -> Upscaler:
     """A bundled model on a backend that enlarges by repetition."""
     monkeypatch.setattr("classsr.upscaler.open_backend", lambda name, **options: FakeBackend())
-    return Upscaler("fsrcnn-x4")
+    return Upscaler("fsrcnn-x4", costs=by_macs(find_model("fsrcnn-x4").config))
 
 
 def smooth(height: int, width: int, *, phase: float = 0.0) -> Array:
@@ -59,7 +61,7 @@ def expected_psnr(sr: Array, hr: Array) -> tuple[float, float]:
 
 
 def evaluate(upscaler: Upscaler, hr: Path, lr: Path | None = None, **options: Any) -> list[Score]:  # noqa: ANN401
-    return list(evaluate_folder(upscaler, hr, lr, **{"route": "auto", **options}))
+    return list(evaluate_folder(upscaler, hr, lr, **{"route": "argmax", **options}))
 
 
 # --- Numbers ---
@@ -176,7 +178,9 @@ def test_an_empty_folder_is_named(upscaler: Upscaler, tmp_path: Path) -> None:
 
 
 def score(name: str, number: float, shares: tuple[float, ...]) -> Score:
-    return Score(name, number, number + 1, number + 2, number + 3, shares, 2e9, 4e9, number / 10)
+    return Score(
+        name, number, number + 1, number + 2, number + 3, shares, 2e9, 4e9, number / 50, number / 10
+    )
 
 
 def test_the_mean_is_taken_of_every_number() -> None:

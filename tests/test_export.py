@@ -170,6 +170,7 @@ def test_the_graphs_are_whole_files_of_plain_layers(released: Model, file: str) 
 # --- Every kind of branch ---
 
 
+@pytest.mark.usefixtures("same_weights")
 @pytest.mark.parametrize("network", sorted(BRANCHES))
 def test_a_graph_of_every_kind_equals_its_branch(network: str, tmp_path: Path) -> None:
     branch = small_branch(network, 4).eval()

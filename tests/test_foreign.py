@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from branches import randomise
 from classsr.checkpoint import load_branch, load_classsr
 from classsr.cli import main
+from classsr.costs import by_macs
 from classsr.errors import ModelError
 from classsr.foreign import Imported, Mean, read_foreign
 from classsr.model import open_model
@@ -699,7 +700,9 @@ def test_an_imported_model_enlarges_as_its_networks_do(
     code = run(
         monkeypatch, *command
     )  # as far as FSRCNN looks: what its neighbours are run with does not matter
-    result = Upscaler(str(tmp_path / "model"), backend="onnx").upscale(image)
+    costs = by_macs(open_model(tmp_path / "model").config)
+    upscaler = Upscaler(str(tmp_path / "model"), backend="onnx", costs=costs)
+    result = upscaler.upscale(image, route="argmax")
 
     told = capsys.readouterr().err
     assert code == 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classsr.backends import stream
-from classsr.backends.base import Floats, Pending
+from classsr.backends.base import AHEAD, Floats, Pending
 from classsr.backends.memory import spare_memory
 from classsr.errors import BackendError, OutOfMemoryError
 from fakes import repeat
@@ -118,7 +118,8 @@ def test_other_failures_pass_through() -> None:
 def test_a_stream_gives_every_result_in_turn(kind: Callable[[int], Small | SmallQueue]) -> None:
     batches = [numbers(count, 3) for count in (1, 9, 4, 4, 2)]
 
-    found = [part.copy() for part in stream(spare_memory(kind(40)), iter(batches))]
+    network = spare_memory(kind(40))
+    found = [part.copy() for part in stream((network, batch) for batch in batches)]
 
     for part, batch in zip(found, batches, strict=True):
         np.testing.assert_array_equal(part, repeat(batch))
@@ -127,10 +128,37 @@ def test_a_stream_gives_every_result_in_turn(kind: Callable[[int], Small | Small
 def test_a_stream_keeps_a_device_busy_and_its_memory_bounded() -> None:
     queue = SmallQueue(most=1000)
 
-    for _ in stream(queue, [numbers(2, 2)] * 9):
-        assert queue.running > 0 or queue.most_running == 3
+    for n, _ in enumerate(stream([(queue, numbers(2, 2))] * 9)):
+        assert queue.running == (1 if n < 8 else 0)
 
-    assert (queue.running, queue.most_running) == (0, 3)
+    assert (queue.running, queue.most_running) == (0, 1 + AHEAD)
+
+
+def test_a_stream_goes_through_many_networks_in_order() -> None:
+    networks = [Small(1000), SmallQueue(1000), SmallQueue(1000), repeat, SmallQueue(20)]
+    jobs = [(spare_memory(networks[n % 5]), numbers(1 + n % 4, 3)) for n in range(20)]
+
+    for found, (_, batch) in zip(stream(jobs), jobs, strict=True):
+        np.testing.assert_array_equal(found, repeat(batch))
+
+
+def test_memory_may_run_out_when_a_result_is_asked_for() -> None:
+    class Late(SmallQueue):
+        def submit(self, batch: Floats) -> Pending:
+            def result() -> Floats:
+                if batch[:, 0].size > self.most:
+                    raise OutOfMemoryError(f"{len(batch)} do not fit")
+                return repeat(batch)
+
+            return result
+
+    network = spare_memory(Late(40))
+    batches = [numbers(count, 3) for count in (9, 1, 7, 4)]
+
+    found = [part.copy() for part in stream((network, batch) for batch in batches)]
+
+    for part, batch in zip(found, batches, strict=True):
+        np.testing.assert_array_equal(part, repeat(batch))
 
 
 # --- Real runtimes with too little memory ---
@@ -147,12 +175,14 @@ handler = logging.Handler()
 handler.emit = lambda record: notes.append(record.getMessage())
 logging.getLogger("classsr").addHandler(handler)
 logging.getLogger("classsr").setLevel(logging.INFO)
-network = open_backend(sys.argv[1], precision="f32", threads=1).branch(find_model("compact-x4"), 2)
+network = open_backend(sys.argv[1], precision="f32", threads=1).branch(find_model("compact-x4"), 3)
 batch = np.random.default_rng(0).random((64, 3, 64, 64), np.float32)
 plain = np.concatenate([network(one[None]).copy() for one in batch[-8:]])
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (held + (150 << 20), held + (150 << 20)))
+plenty = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (held + (170 << 20), plenty[1]))
 found = network(batch)
+resource.setrlimit(resource.RLIMIT_AS, plenty)
 print(json.dumps({"notes": notes, "difference": float(np.abs(found[-8:] - plain).max())}))
 """
 

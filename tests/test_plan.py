@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from classsr.plan import SIDES, Cost, Group, levels_run, merge, single
+from classsr.plan import SIDES, Cost, bands, cover, levels_run, merge, single, spent
 from classsr.tiles import TileGrid
 
 TILE = 8
@@ -23,13 +23,6 @@ def maps(draw: st.DrawFn) -> tuple[Levels, TileGrid, list[Cost]]:
     prices = sorted(draw(st.lists(st.floats(0.1, 10), min_size=most, max_size=most)))
     costs = [Cost(p, draw(st.integers(0, 4)), draw(st.floats(0, 500))) for p in prices]
     return levels, grid, costs
-
-
-def price(groups: list[Group], grid: TileGrid, costs: list[Cost]) -> float:
-    return sum(
-        len(group.blocks) * costs[group.level].window(*grid.window(*group.blocks[0, 2:].tolist()))
-        for group in groups
-    )
 
 
 @given(case=maps())
@@ -52,7 +45,6 @@ def test_no_tile_is_run_at_an_easier_level(case: tuple[Levels, TileGrid, list[Co
     run = levels_run(merge(levels, grid, costs), grid.shape)
 
     assert (run >= levels).all()
-    assert np.isin(run, levels).all()
 
 
 @given(case=maps())
@@ -85,7 +77,7 @@ def test_merging_saves_what_halos_cost() -> None:
     costs = [Cost(1.0, 1), Cost(2.0, 1), Cost(6.0, 1)]
 
     merged, alone = (
-        price(how, grid, costs) for how in (merge(levels, grid, costs), single(levels, grid))
+        spent(how, grid, costs) for how in (merge(levels, grid, costs), single(levels, grid))
     )
 
     bare = sum(costs[k].per_pixel * TILE**2 for k in levels.ravel().tolist())
@@ -128,3 +120,78 @@ def test_single_runs_every_tile_alone_at_its_level(
 
 def test_a_window_costs_its_pixels_with_halo() -> None:
     assert Cost(2.0, 3, 5.0).window(10, 20) == 5 + 2 * 16 * 26
+
+
+# --- Errors and costs weighed against each other ---
+
+
+@given(case=maps(), price=st.floats(1e-3, 1e3), seed=st.integers(0, 9))
+def test_a_cover_is_no_worse_than_tiles_that_choose_alone(
+    case: tuple[Levels, TileGrid, list[Cost]], price: float, seed: int
+) -> None:
+    levels, grid, costs = case
+    errors = np.random.default_rng(seed).random((*levels.shape, len(costs))) * 1e4
+
+    groups = cover(errors, grid, costs, price=price)
+
+    run = levels_run(groups, grid.shape)
+    assert (run >= 0).all()
+    found = np.take_along_axis(errors, run[:, :, None], axis=2).sum()
+    found += price * spent(groups, grid, costs)
+    each = [price * cost.window(*grid.window()) for cost in costs]
+    assert found <= (errors + np.array(each)).min(axis=2).sum() * (1 + 1e-9)
+
+
+def test_a_tile_that_gains_little_goes_with_its_easier_neighbours() -> None:
+    grid = TileGrid(4 * TILE, 4 * TILE, tile=TILE, step=TILE)
+    costs = [Cost(1.0, 2), Cost(4.0, 2)]
+    errors = np.zeros((4, 4, 2))
+    errors[1, 2, 0] = 4 * (TILE + 4) ** 2 - (TILE + 4) ** 2  # what a window of its own costs more
+
+    (group,) = cover(errors, grid, costs, price=1.0)
+
+    assert (group.level, group.blocks.tolist()) == (0, [[0, 0, 4, 4]])
+
+
+def test_an_infinite_error_rules_a_level_out() -> None:
+    grid = TileGrid(3 * TILE, 3 * TILE, tile=TILE, step=TILE)
+    errors = np.zeros((3, 3, 2))
+    errors[2, 0, 0] = np.inf
+
+    run = levels_run(cover(errors, grid, [Cost(1.0, 0), Cost(9.0, 0)], price=1.0), grid.shape)
+
+    assert run.tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]
+
+
+# --- Bands ---
+
+
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000), pixels=st.integers(1, 10**6))
+def test_bands_follow_each_other_and_hold_whole_blocks(
+    height: int, width: int, pixels: int
+) -> None:
+    grid = TileGrid(height, width, tile=TILE, step=TILE)
+
+    found = bands(grid, pixels)
+
+    assert [row for rows in found for row in rows] == list(range(grid.shape[0]))
+    for rows in found[:-1]:
+        assert len(rows) in SIDES
+        assert len(rows) == 1 or len(rows) * TILE * width <= pixels
+
+
+@given(case=maps(), data=st.data())
+def test_a_part_of_the_rows_is_covered_in_its_place(
+    case: tuple[Levels, TileGrid, list[Cost]], data: st.DataObject
+) -> None:
+    levels, grid, costs = case
+    first = data.draw(st.integers(0, len(levels) - 1))
+    last = data.draw(st.integers(first + 1, len(levels)))
+
+    for groups in (
+        merge(levels[first:last], grid, costs, first=first),
+        single(levels[first:last], grid, first=first),
+    ):
+        run = levels_run(groups, grid.shape)
+        assert (run[first:last] >= levels[first:last]).all()
+        assert (np.delete(run, range(first, last), axis=0) == -1).all()

@@ -1,6 +1,7 @@
 """The routing map shows the picture through the colour of every tile's level, with a legend that all can read."""
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,14 @@ import numpy.typing as npt
 import pytest
 from skimage.color import rgb2lab
 
-from classsr.routing_map import COLOURS, LEAST_WIDTH, LONG_SIDE, OPACITY, draw_routing_map
+from classsr.routing_map import (
+    COLOURS,
+    LEAST_WIDTH,
+    LONG_SIDE,
+    OPACITY,
+    Preview,
+    draw_routing_map,
+)
 from classsr.tiles import TileGrid
 
 Array = npt.NDArray[Any]
@@ -49,7 +57,7 @@ def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
 
 
 def draw(image: Array, levels: Array, grid: TileGrid) -> Array:
-    return draw_routing_map(image, levels, grid, LABELS, scale=SCALE).rgb
+    return draw_routing_map(image, levels, grid, LABELS).rgb
 
 
 def linear(srgb: Array) -> Array:
@@ -102,7 +110,7 @@ def test_the_legend_tells_names_and_shares() -> None:
 
     drawn = draw(image, half, grid)
     other_share = draw(image, np.zeros((1, 8), int), grid)
-    other_name = draw_routing_map(image, half, grid, ("SMALL", "MEDIUM", "HUGE"), scale=SCALE).rgb
+    other_name = draw_routing_map(image, half, grid, ("SMALL", "MEDIUM", "HUGE")).rgb
 
     lines = np.array_split(np.arange(32 + 8, len(drawn)), 3)  # one per level
     same = [
@@ -128,15 +136,33 @@ def test_the_map_is_large_enough_for_the_legend_and_small_enough_to_look_at(
     assert drawn.shape[0] <= LONG_SIDE + 100  # the legend
 
 
-def test_16_bits_are_drawn_like_the_8_nearest_to_them() -> None:
-    grid = TileGrid(40, 50, tile=32, step=32)
-    levels = np.ones(grid.shape, int)
+# --- The small copy that it is drawn on ---
+
+
+@pytest.mark.parametrize("size", [(1, 1), (50, 3), (1700, 40), (40, 5000), (3300, 3201)])
+@pytest.mark.parametrize("rows", [1, 7, 128, 4000])
+def test_the_small_copy_does_not_depend_on_the_strips(size: tuple[int, int], rows: int) -> None:
+    image = noise(*size)
+    at_once, in_strips = Preview(*size), Preview(*size)
+
+    at_once.add(image)
+    for top in range(0, size[0], rows):
+        in_strips.add(image[top : top + rows])
+
+    np.testing.assert_array_equal(in_strips.image, at_once.image)
+    shrink = math.ceil(max(size) / LONG_SIDE)
+    assert at_once.image.shape == (math.ceil(size[0] / shrink), math.ceil(size[1] / shrink), 3)
+    corner = image[:shrink, :shrink].mean(axis=(0, 1))
+    np.testing.assert_allclose(at_once.image[0, 0], corner, atol=1)
+
+
+def test_16_bits_are_copied_like_the_8_nearest_to_them() -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (160, 200, 3), np.uint16)
+    copy = Preview(160, 200)
 
-    drawn = draw(deep, levels, grid)
+    copy.add(deep)
 
-    nearest = draw(np.rint(deep / 257).astype(np.uint8), levels, grid)
-    np.testing.assert_allclose(drawn.astype(int), nearest, atol=1)
+    np.testing.assert_allclose(copy.image.astype(int), np.rint(deep / 257), atol=1)
 
 
 def test_the_colours_are_distinct() -> None:
@@ -144,8 +170,8 @@ def test_the_colours_are_distinct() -> None:
 
 
 @pytest.mark.parametrize("eyes", SEEN_BY)
-def test_no_common_colour_blindness_confuses_the_three_levels(eyes: str) -> None:
-    seen = encoded(linear(np.array(COLOURS[:3]) / 255) @ SEEN_BY[eyes].T)
+def test_no_common_colour_blindness_confuses_the_first_levels(eyes: str) -> None:
+    seen = encoded(linear(np.array(COLOURS[:4]) / 255) @ SEEN_BY[eyes].T)
 
     lab = rgb2lab(seen)
 

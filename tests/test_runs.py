@@ -72,6 +72,7 @@ def test_every_stage_is_run_in_order(script: str) -> None:
         "train branch",
         "train classifier",
         "train joint",
+        "train errors",
     ]
 
 

@@ -210,6 +210,15 @@ def test_what_is_broken_off_before_it_begins_is_never_done() -> None:
     assert not done
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, whatever this process has inherited or another test has left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_while_breaking_off_waits_for_the_end_all_the_same() -> None:
     begun, ended = threading.Event(), False
 

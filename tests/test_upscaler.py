@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,14 @@ import classsr
 from classsr import Picture, Report, Upscaled, Upscaler, image
 from classsr.backends import Backend, Network, Precision, open_backend
 from classsr.backends.base import Floats
+from classsr.canvas import FEATHER
+from classsr.costs import by_macs
 from classsr.errors import BackendError, InputError, ModelError, OutputError, UsageError
 from classsr.model import Model, find_model
+from classsr.plan import Cost, Costs
+from classsr.planner import Plan
 from classsr.resize import resize
+from classsr.routing import LOSS
 from classsr.upscaler import Tiling
 from fakes import COLOUR, SCALE, FakeBackend, enlarged_by_repetition, repeat, repeating, signing
 
@@ -29,6 +34,8 @@ Array = npt.NDArray[Any]
 
 MODEL = "fsrcnn-x4"  # small, so that laws are tested on many pictures
 CONFIG = find_model(MODEL).config
+Predicts = Literal["probabilities", "log-errors"]
+MACS = 3_801_184  # of the paper's Class-Module for a tile of 32
 TILE, HALO = CONFIG.tile, 4  # the halo of all levels unless a test says otherwise
 RADII = [level.receptive_radius or 0 for level in CONFIG.levels]
 RADIUS = max(RADII)
@@ -51,7 +58,9 @@ class OneLevel:
     backend: Backend
     level: int
     name: str = "one level"
+    version: str = "1"
     precision: Precision = "f32"
+    threads: int | None = None
 
     def classifier(self, model: Model) -> Network:
         row = np.eye(len(model.config.levels), dtype=np.float32)[self.level]
@@ -61,14 +70,36 @@ class OneLevel:
         return self.backend.branch(model, level)
 
 
-def upscaler_on(backend: Backend, *, tiling: Tiling = "halo", halo: int = HALO) -> Upscaler:
-    """An upscaler of a bundled model on this backend, with this halo."""
+class Router(Upscaler):
+    """An upscaler that routes as it judges, unless it is asked for something else."""
+
+    def upscale(self, source: Any, **options: Any) -> Upscaled:  # noqa: ANN401 - passed on
+        return super().upscale(source, **{"route": "argmax"} | options)
+
+    def upscale_file(self, source: Path, output: Path, **options: Any) -> Report:  # noqa: ANN401
+        return super().upscale_file(source, output, **{"route": "argmax"} | options)
+
+
+def upscaler_on(
+    backend: Backend,
+    *,
+    tiling: Tiling = "halo",
+    halo: int = HALO,
+    predicts: Predicts = "probabilities",
+    costs: Costs | None = None,
+) -> Upscaler:
+    """An upscaler of a bundled model on this backend, with this halo and costs, by MACs unless others are given."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("classsr.upscaler.open_backend", lambda name, **options: backend)
-        upscaler = Upscaler(MODEL, tiling=tiling)
+        kind = Router if predicts == "probabilities" else Upscaler
+        upscaler = kind(MODEL, tiling=tiling, costs=costs)
     model = upscaler.model
-    levels = tuple(replace(level, halo=halo) for level in model.config.levels)
-    upscaler.model = replace(model, config=replace(model.config, levels=levels))
+    levels = tuple(replace(level, halo=halo) for level in CONFIG.levels)
+    assert CONFIG.classifier is not None
+    judge = replace(CONFIG.classifier, predicts=predicts, errors=None, macs=MACS)
+    upscaler.model = replace(model, config=replace(CONFIG, levels=levels, classifier=judge))
+    if costs is None:
+        upscaler._costs = by_macs(upscaler.model.config)
     return upscaler
 
 
@@ -387,7 +418,11 @@ def test_every_tile_runs_through_the_branch_of_its_level(rows: int) -> None:
 
     np.testing.assert_array_equal(result.levels, levels)
     painted = COLOUR[levels].repeat(SCALE * TILE, axis=0).repeat(SCALE * TILE, axis=1)
-    np.testing.assert_array_equal(result.image, painted[:, :, None].repeat(3, axis=2))
+    inside = np.arange(SCALE * TILE)
+    inside = (inside >= FEATHER * SCALE) & (inside < SCALE * (TILE - FEATHER))
+    inside = np.outer(np.tile(inside, rows), np.tile(inside, 4))
+    np.testing.assert_array_equal(result.image[inside], painted[inside][:, None].repeat(3, axis=1))
+    assert np.isin(result.image[~inside], np.arange(COLOUR[0], COLOUR[2] + 1)).all()
 
 
 @pytest.mark.parametrize("narrow", [np.s_[:, :20], np.s_[:, :1], np.s_[:, 31:32]])
@@ -477,6 +512,7 @@ def test_windows_run_in_as_few_batches_as_memory_allows(rows: int, columns: int,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("classsr.upscaler.BATCH_PIXELS", limit)
+        patch.setattr("classsr.planner.bands", lambda grid, pixels: [range(grid.shape[0])])
         upscaler_on(backend).upscale(noise(rows * TILE, columns * TILE))
 
     for size in {shape[2:] for _, shape in backend.calls}:
@@ -508,6 +544,173 @@ def test_a_tile_larger_than_a_batch_runs_alone(monkeypatch: pytest.MonkeyPatch) 
 
     assert [shape[0] for _, shape in backend.calls] == [1, 1, 1, 1]
     np.testing.assert_array_equal(result.image, enlarged_by_repetition(pixels))
+
+
+# --- Budgets and losses ---
+
+FAR_APART = Costs(tuple(Cost(cost, HALO) for cost in (0.1, 0.3, 1.0)), 1.0)
+
+
+def predicting(**options: Any) -> Upscaler:  # noqa: ANN401 - passed on
+    return upscaler_on(FakeBackend(signing), predicts="log-errors", costs=FAR_APART, **options)
+
+
+def shades(rows: int, columns: int) -> Array:
+    """A picture of flat tiles of every brightness."""
+    values = np.random.default_rng(0).integers(0, 256, (rows, columns), np.uint8)
+    return values.repeat(TILE, axis=0).repeat(TILE, axis=1)[:, :, None].repeat(3, axis=2)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
+def test_a_share_is_spent_and_not_exceeded(share: float) -> None:
+    report = predicting().upscale(shades(12, 16), budget=share).report
+
+    assert 0.97 * share <= report.cost <= share
+    assert report.loss is not None
+    assert report.loss > 0
+
+
+def test_seconds_are_a_budget_too() -> None:
+    pixels = shades(12, 16)
+    plans: list[Plan] = []
+    predicting().upscale(pixels, route="auto", planned=plans.append)
+
+    predicting().upscale(pixels, budget=f"{0.4 * plans[0].cost_hardest}s", planned=plans.append)
+
+    assert 0.97 * 0.4 <= plans[1].share <= 0.4
+
+
+@pytest.mark.parametrize("loss", [0.15, 0.2, 0.5])
+def test_a_loss_is_not_exceeded(loss: float) -> None:
+    report = predicting().upscale(shades(12, 16), max_loss=loss).report
+
+    assert report.loss is not None
+    assert 0.8 * loss <= report.loss <= loss
+    assert report.cost < 1
+
+
+def test_auto_loses_next_to_nothing() -> None:
+    report = predicting().upscale(shades(12, 16)).report
+
+    assert report.loss is not None
+    assert report.loss <= LOSS
+
+
+def test_a_brighter_tile_gets_a_harder_level() -> None:
+    pixels = shades(12, 16)
+
+    result = predicting().upscale(pixels, budget=0.5)
+
+    brightness = pixels[::TILE, ::TILE, 0].astype(float)
+    means = [brightness[result.levels == level].mean() for level in np.unique(result.levels)]
+    assert len(means) > 1
+    assert means == sorted(means)
+
+
+def test_a_budget_that_buys_nothing_is_refused_before_anything_is_run() -> None:
+    backend = FakeBackend(signing)
+    upscaler = upscaler_on(backend, predicts="log-errors", costs=FAR_APART)
+
+    with pytest.raises(UsageError, match="budget of at least 0"):
+        upscaler.upscale(shades(4, 4), budget=0.01)
+
+    assert backend.loaded == ["classifier"]
+
+
+def test_what_cannot_pay_is_not_even_judged() -> None:
+    backend = FakeBackend(signing)
+    alike = Costs(tuple(Cost(1.0, HALO) for _ in range(3)), 1.0)
+    upscaler = upscaler_on(backend, predicts="log-errors", costs=alike)
+
+    result = upscaler.upscale(shades(8, 8))
+
+    assert backend.loaded == [2]
+    assert (result.levels == 2).all()
+    assert "can save nothing" in result.report.plan
+
+
+def test_a_model_of_classes_gives_way_where_routing_costs_more() -> None:
+    pixels = np.full((7 * TILE, 7 * TILE, 3), 255, np.uint8)
+    upscaler = upscaler_on(FakeBackend(signing), costs=FAR_APART)
+
+    routed, auto = (upscaler.upscale(pixels, route=route) for route in ("argmax", "auto"))
+
+    assert "would cost more" in auto.report.plan
+    assert 1 < auto.report.cost < routed.report.cost
+
+
+def test_a_budget_and_the_paper_s_tiling_do_not_go_together() -> None:
+    with pytest.raises(UsageError, match="paper"):
+        predicting(tiling="paper").upscale(shades(2, 2), budget=0.5)
+
+
+def test_the_plan_is_explained() -> None:
+    plans: list[Plan] = []
+    upscaler = predicting()
+    upscaler.upscale(shades(4, 4), budget=0.6, planned=plans.append)
+
+    told = upscaler.explain(plans[0])
+
+    assert "fsrcnn-56" in told
+    assert "16 tiles of 32" in told
+
+
+# --- Bands ---
+
+
+@pytest.mark.parametrize("size", [(9 * TILE, 5 * TILE), (300, 70), (33, 200), (1, 400)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_bands_do_not_show(
+    size: tuple[int, int],
+    dtype: type[np.unsignedinteger[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pixels, alpha = noise(*size, dtype=dtype), noise(*size, dtype=dtype, seed=1)[:, :, 0]
+    picture = Picture(pixels, alpha=alpha)
+    upscaler = upscaler_on(FakeBackend(vignetting), halo=3)
+    routes = ("argmax", "1")
+    whole = [upscaler.upscale(picture, route=route) for route in routes]
+
+    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 2 * TILE * size[1])
+    plans: list[Plan] = []
+    banded = [upscaler.upscale(picture, route=route, planned=plans.append) for route in routes]
+
+    assert len(plans[0].bands) == math.ceil(math.ceil(size[0] / TILE) / 2)
+    for found, expected in zip(banded, whole, strict=True):
+        assert found.picture.alpha is not None
+        np.testing.assert_array_equal(found.picture.alpha, resize(alpha, SCALE), strict=True)
+        assert found.image.shape == expected.image.shape
+
+
+@pytest.mark.parametrize("size", [(9 * TILE, 5 * TILE), (290, 70)])
+def test_a_real_network_gives_the_same_in_bands(
+    openvino: Backend, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = noise(*size)
+    upscaler = upscaler_on(OneLevel(openvino, 2), halo=RADIUS)
+    whole = upscaler.upscale(pixels)
+
+    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 2 * TILE * size[1])
+    banded = upscaler.upscale(pixels)
+
+    np.testing.assert_allclose(banded.image.astype(int), whole.image, atol=1)
+
+
+@pytest.mark.parametrize("held", [0, 2**24])
+def test_a_large_file_is_read_in_bands(
+    held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgba = np.concatenate([noise(300, 70), noise(300, 70, seed=1)[:, :, :1]], axis=2)
+    Image.fromarray(rgba).save(tmp_path / "in.png")
+    upscaler = upscaler_on(FakeBackend(repeating))
+    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 2 * TILE * 70)
+    monkeypatch.setattr("classsr.source.HELD_PIXELS", held)
+
+    upscaler.upscale_file(tmp_path / "in.png", tmp_path / "out.png")
+
+    out = np.asarray(Image.open(tmp_path / "out.png"))
+    np.testing.assert_array_equal(out[:, :, :3], enlarged_by_repetition(rgba[:, :, :3]))
+    np.testing.assert_array_equal(out[:, :, 3], resize(rgba[:, :, 3], SCALE))
 
 
 # --- Paper tiling ---
@@ -580,7 +783,6 @@ def test_macs_are_those_of_all_windows_with_halo_and_of_the_classifier() -> None
     window = (32 + 2 * 4) ** 2
     assert report.macs == window * (2 * 10_656 + 17_496 + 24_336) + 4 * 3_801_184
     assert report.macs_hardest == 32 * (4 * 32 - 10) * 24_336
-    assert report.cost == report.macs / report.macs_hardest
 
 
 def test_macs_of_a_picture_smaller_than_a_tile_are_those_of_its_own_size() -> None:
@@ -594,7 +796,7 @@ def test_macs_of_a_forced_level_leave_the_classifier_out() -> None:
     report = report_on(np.zeros((100, 90, 3), np.uint8), route="1")
 
     assert report.macs == (100 + 8) * (90 + 8) * 17_496
-    assert report.tiles == (0, 1, 0)
+    assert report.tiles == (0, 12, 0)
 
 
 def test_macs_of_paper_tiling_count_the_overlap() -> None:
@@ -626,7 +828,7 @@ def test_the_report_tells_model_backend_and_precision() -> None:
 def test_seconds_add_up_to_no_more_than_their_total() -> None:
     spent = report_on(noise(100, 100)).seconds
 
-    parts = [spent.read, spent.route, spent.networks, spent.write]
+    parts = [spent.read, spent.route, spent.networks, spent.assemble, spent.write]
     assert min(parts) >= 0
     assert sum(parts) <= spent.total + 1e-6
 
@@ -671,7 +873,7 @@ def test_progress_only_grows_and_ends_at_one(
 # --- Files ---
 
 
-def to_file(tmp_path: Path, pixels: Array, **options: Any) -> Upscaled:  # noqa: ANN401 - passed on
+def to_file(tmp_path: Path, pixels: Array, **options: Any) -> Report:  # noqa: ANN401 - passed on
     """Enlarge a picture from in.png to out.png on the painting fake."""
     Image.fromarray(pixels).save(tmp_path / "in.png")
     upscaler = upscaler_on(FakeBackend(signing))
@@ -681,12 +883,13 @@ def to_file(tmp_path: Path, pixels: Array, **options: Any) -> Upscaled:  # noqa:
 def test_the_file_holds_the_result_and_the_report_its_name(tmp_path: Path) -> None:
     pixels, _ = patchwork(1, 3)
 
-    result = to_file(tmp_path, pixels)
+    report = to_file(tmp_path, pixels)
 
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), result.image)
-    assert result.report.input == str(tmp_path / "in.png")
-    assert result.report.output == str(tmp_path / "out.png")
-    assert result.report.seconds.write > 0
+    expected = upscaler_on(FakeBackend(signing)).upscale(pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected.image)
+    assert report.input == str(tmp_path / "in.png")
+    assert report.output == str(tmp_path / "out.png")
+    assert report.seconds.write > 0
 
 
 def test_a_routing_map_is_written_beside_the_result(tmp_path: Path) -> None:

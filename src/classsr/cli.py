@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from classsr.model import Model
     from classsr.report import Report
     from classsr.training.stages import Experiment
-    from classsr.upscaler import Upscaler
 
 INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
 PLAIN_EVERY = 5.0  # seconds between progress lines where there is no terminal
@@ -100,6 +99,26 @@ def _root(
     pass
 
 
+Route = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|argmax|easiest|hardest|LEVEL",
+        help="auto: at most 0.02 dB below the hardest level everywhere, as predicted; or force a level.",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE|SECONDS",
+        help="Spend at most this share of the hardest level's cost (0.5) or so many seconds (2s).",
+    ),
+]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option(metavar="DB", help="Lose at most so many dB to the hardest level, as predicted."),
+]
+
+
 @app.command()
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures to enlarge.")],
@@ -115,13 +134,9 @@ def upscale(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.")
     ] = False,
-    route: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|easiest|hardest|LEVEL",
-            help="Let the Class-Module choose, or force a level.",
-        ),
-    ] = "auto",
+    route: Route = "auto",
+    budget: Budget = None,
+    max_loss: MaxLoss = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME|FOLDER", help="A bundled model or a model's folder.")
     ] = None,
@@ -139,6 +154,9 @@ def upscale(
         Path | None,
         typer.Option(metavar="FILE", help="Also write a picture of the level of every tile."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell what is planned for each picture, and why.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per picture on stdout.")
     ] = False,
@@ -146,7 +164,7 @@ def upscale(
 ) -> None:
     """Enlarge pictures four times."""
     from classsr.model import DEFAULT_MODEL
-    from classsr.routing import forced_level
+    from classsr.routing import find_goal
     from classsr.upscaler import Upscaler
 
     if routing_map is not None and len(inputs) > 1:
@@ -159,13 +177,21 @@ def upscale(
         threads=threads,
         tiling=tiling.value,
     )
-    forced_level(route, len(upscaler.model.config.levels))  # told once, not once per input
+    asked: _Asked = {"route": route, "budget": budget, "max_loss": max_loss}
+    find_goal(upscaler.model.config, **asked)  # told once, not once per input
     failure = 0
     for source, target in zip(inputs, outputs, strict=True):
         try:
-            report = _upscale_one(
-                upscaler, source, target, routing_map, route=route, overwrite=overwrite
-            )
+            with _Progress(source) as progress:
+                report = upscaler.upscale_file(
+                    source,
+                    target,
+                    overwrite=overwrite,
+                    routing_map=routing_map,
+                    progress=progress.update,
+                    planned=lambda plan: say(upscaler.explain(plan)) if explain else None,
+                    **asked,
+                )
         except ClassSRError as exc:
             if debug:
                 raise
@@ -180,25 +206,12 @@ def upscale(
         raise typer.Exit(failure)
 
 
-def _upscale_one(
-    upscaler: "Upscaler",
-    source: Path,
-    target: Path,
-    routing_map: Path | None,
-    *,
-    route: str,
-    overwrite: bool,
-) -> "Report":
-    with _Progress(source) as progress:
-        result = upscaler.upscale_file(
-            source,
-            target,
-            route=route,
-            overwrite=overwrite,
-            routing_map=routing_map,
-            progress=progress.update,
-        )
-    return result.report
+class _Asked(TypedDict):
+    """What is asked of the routing."""
+
+    route: str
+    budget: str | None
+    max_loss: float | None
 
 
 def output_paths(inputs: list[Path], output: Path | None) -> list[Path]:
@@ -237,7 +250,7 @@ def summary(report: "Report") -> str:
     shares = " / ".join(f"{100 * share:.0f}" for share in report.shares)
     return (
         f"{report.output}: {width}x{height} -> {report.width}x{report.height}, "
-        f"tiles per level {shares} %, {100 * report.cost:.0f} % of the hardest branch's cost, "
+        f"tiles per level {shares} %, {100 * report.cost:.0f} % of the hardest level's cost, "
         f"{report.seconds.total:.2f} s"
     )
 
@@ -293,7 +306,9 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="Folder of LR pictures; made by default.")
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME|FOLDER")] = None,
-    route: Annotated[str, typer.Option(metavar="auto|easiest|hardest|LEVEL")] = "auto",
+    route: Route = "auto",
+    budget: Budget = None,
+    max_loss: MaxLoss = None,
     backend: Annotated[str, typer.Option(help="openvino, onnx or torch.")] = "openvino",
     precision: Annotated[PrecisionName, typer.Option()] = PrecisionName.auto,
     threads: Annotated[int | None, typer.Option(min=1)] = None,
@@ -318,7 +333,8 @@ def evaluate(
         tiling=tiling.value,
     )
     scores = []
-    for score in evaluate_folder(upscaler, hr, lr, route=route, longest=longest):
+    asked: _Asked = {"route": route, "budget": budget, "max_loss": max_loss}
+    for score in evaluate_folder(upscaler, hr, lr, longest=longest, **asked):
         scores.append(score)
         sys.stdout.write((json.dumps(asdict(score)) if as_json else score.line()) + "\n")
         sys.stdout.flush()
@@ -449,6 +465,21 @@ def train_joint(
     from classsr.training import stages
 
     stages.train_joint(experiment)
+
+
+@train_app.command("errors")
+def train_errors(
+    config: ConfigFile,
+    pairs: PairsFolder,
+    run: RunFolder,
+    threads: Threads = None,
+    device: Device = "auto",
+) -> None:
+    """Last stage, ours: train a Class-Module that predicts errors, which budgets need."""
+    experiment = _experiment(config, pairs, run, threads, device)
+    from classsr.training import error_classifier
+
+    error_classifier.train_errors(experiment)
 
 
 ReleasedFolder = Annotated[

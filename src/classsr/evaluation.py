@@ -16,15 +16,16 @@ from classsr.errors import InputError
 from classsr.image import find_pictures, read
 from classsr.metrics import luma, psnr
 from classsr.resize import resize
-from classsr.upscaler import Upscaler
+from classsr.routing import AUTO
+from classsr.upscaler import Upscaled, Upscaler
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """Quality and cost on one picture, or their means over several.
 
-    PSNR in dB; `macs` and `macs_hardest` as in `Report`; `shares` of the tiles per level; `seconds` for routing and
-    networks.
+    PSNR in dB; `macs`, `macs_hardest` and `cost` as in `Report`; `shares` of the tiles per level; `seconds` from LR in
+    memory to SR in memory.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Score:
     shares: tuple[float, ...]
     macs: float
     macs_hardest: float
+    cost: float
     seconds: float
 
     def line(self) -> str:
@@ -52,7 +54,9 @@ def evaluate_folder(
     hr_folder: Path,
     lr_folder: Path | None,
     *,
-    route: str,
+    route: str = AUTO,
+    budget: str | float | None = None,
+    max_loss: float | None = None,
     longest: int | None = None,
 ) -> Iterator[Score]:
     """Enlarge the LR of every HR picture and compare.
@@ -62,6 +66,8 @@ def evaluate_folder(
         hr_folder: HR pictures, cropped right and bottom to multiples of the scale.
         lr_folder: LR pictures in the same order of names; made with MATLAB-style bicubic by default.
         route: as for `Upscaler.upscale`.
+        budget: as for `Upscaler.upscale`.
+        max_loss: as for `Upscaler.upscale`.
         longest: shrink HR pictures to this long side first.
 
     Raises:
@@ -86,7 +92,8 @@ def evaluate_folder(
                 f"Expected {lr_path} to be 1/{scale} of {hr_path} but got {lr.shape[1]}x{lr.shape[0]} "
                 f"for {hr.shape[1]}x{hr.shape[0]}."
             )
-        yield _score(upscaler, hr_path.stem, lr, hr, route)
+        result = upscaler.upscale(lr, route=route, budget=budget, max_loss=max_loss)
+        yield _score(hr_path.stem, result, lr, hr)
 
 
 def read_hr(path: Path, *, scale: int, longest: int | None = None) -> NDArray[np.uint8]:
@@ -97,10 +104,8 @@ def read_hr(path: Path, *, scale: int, longest: int | None = None) -> NDArray[np
     return crop_to_multiple(hr, scale)
 
 
-def _score(upscaler: Upscaler, name: str, lr: NDArray[Any], hr: NDArray[Any], route: str) -> Score:
-    scale = upscaler.model.config.scale
-    result = upscaler.upscale(lr, route=route)
-    report = result.report
+def _score(name: str, result: Upscaled, lr: NDArray[Any], hr: NDArray[Any]) -> Score:
+    report, scale = result.report, result.report.scale
     (rgb, y), (bicubic_rgb, bicubic_y) = (
         _psnr_pair(sr, hr, border=scale) for sr in (result.image, resize(lr, scale))
     )
@@ -113,7 +118,8 @@ def _score(upscaler: Upscaler, name: str, lr: NDArray[Any], hr: NDArray[Any], ro
         shares=report.shares,
         macs=report.macs,
         macs_hardest=report.macs_hardest,
-        seconds=report.seconds.route + report.seconds.networks,
+        cost=report.cost,
+        seconds=report.seconds.total,
     )
 
 

@@ -24,7 +24,7 @@ from classsr.model import (
     sha256,
     write_config,
 )
-from classsr.networks import BranchSpec, as_branch
+from classsr.networks import BranchSpec, ErrorClassifier, as_branch
 from classsr.parity import measure_parity
 
 CLASSIFIER = "classifier.onnx"
@@ -78,13 +78,18 @@ def export_model(
     files = [WEIGHTS]
     classifier = None
     if networks.classifier is not None:
+        judge: nn.Module = networks.classifier
+        predicts_errors = isinstance(judge, ErrorClassifier)
         classifier = ClassifierInfo(
-            CLASSIFIER,
-            _parameters(networks.classifier),
-            count_macs(networks.classifier, tile, tile),
+            file=CLASSIFIER,
+            parameters=_parameters(judge),
+            macs=count_macs(judge, tile, tile),
+            predicts="log-errors" if predicts_errors else "probabilities",
+            errors=networks.errors,
         )
-        module = nn.Sequential(networks.classifier, nn.Softmax(dim=1))
-        files += _export(module, folder / CLASSIFIER, tile, openvino=openvino)
+        if not predicts_errors:
+            judge = nn.Sequential(judge, nn.Softmax(dim=1))
+        files += _export(judge, folder / CLASSIFIER, tile, openvino=openvino)
     levels = []
     parts = zip(networks.specs, networks.branches, halos, strict=True)
     for index, (spec, branch, halo) in enumerate(parts):

@@ -8,7 +8,7 @@ enlarging, and never multiplies alpha into the colours.
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,6 +73,10 @@ class Header:
         """Memory that a row takes."""
         return self.width * self.channels * self.dtype.itemsize
 
+    def scaled(self, scale: int) -> "Header":
+        """Return that of the picture enlarged."""
+        return replace(self, height=self.height * scale, width=self.width * scale)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -129,6 +133,21 @@ class Picture:
             is_grey=self.is_grey,
             profile=self.profile,
         )
+
+    def rows(self, part: slice) -> "Picture":
+        """Return some of its rows, which are not copied."""
+        alpha: Any = None if self.alpha is None else self.alpha[part]
+        return replace(self, rgb=self.rgb[part], alpha=alpha)
+
+    @staticmethod
+    def stacked(strips: Sequence["Picture"]) -> "Picture":
+        """Put strips of one picture together, from top to bottom; at least one."""
+        if len(strips) == 1:
+            return strips[0]
+        alphas = [strip.alpha for strip in strips if strip.alpha is not None]
+        rgb: Samples = np.concatenate([strip.rgb for strip in strips])
+        alpha: Any = np.concatenate(alphas) if alphas else None
+        return replace(strips[0], rgb=rgb, alpha=alpha)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
     fsrcnn-x4/
     ├── config.json         what this module describes, with a checksum of every other file
-    ├── classifier.onnx     the Class-Module: RGB (N, 3, tile, tile) in [0, 1] -> probabilities (N, levels);
-    │                       absent where there is one level
+    ├── classifier.onnx     the Class-Module: RGB (N, 3, tile, tile) in [0, 1] -> (N, levels), probabilities or
+    │                       logarithms of errors; absent where there is one level
     ├── branch-0.onnx ...   one per level: RGB (N, 3, H, W) in [0, 1] -> (N, 3, scale * H, scale * W)
     ├── model.safetensors   the same weights for PyTorch
     └── README.md           the model card
@@ -13,15 +13,15 @@ Training writes such folders and the upscaler reads them; neither knows the othe
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from classsr.errors import ModelError
 
 DEFAULT_MODEL = "compact-x4"
 BUNDLED = Path(__file__).parent / "models"
-FORMAT = 2  # raised when an older program could no longer read the folder
+FORMAT = 3  # raised when an older program could no longer read the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,18 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierInfo:
-    """The Class-Module. `macs` counts multiply-accumulates per tile."""
+    """The Class-Module. `macs` counts multiply-accumulates per tile.
+
+    `predicts` says what it returns for a tile: the probability of every level, or the logarithm of the mean squared
+    error of every level. `errors` is the calibration of the former, from which errors follow: that of level k on
+    patches judged to be of level j, (j, k). All errors are of RGB in [0, 1]; where `errors` is None, there are none.
+    """
 
     file: str
     parameters: int
     macs: int
+    predicts: Literal["probabilities", "log-errors"] = "probabilities"
+    errors: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,10 @@ def _parse(content: Any, folder: Path) -> ModelConfig:  # noqa: ANN401 - any JSO
         fields = {name: value for name, value in content.items() if name != "format"}
         fields["levels"] = tuple(Level(**level) for level in fields["levels"])
         if fields["classifier"] is not None:
-            fields["classifier"] = ClassifierInfo(**fields["classifier"])
+            info = ClassifierInfo(**fields["classifier"])
+            if info.errors is not None:
+                info = replace(info, errors=tuple(tuple(row) for row in info.errors))
+            fields["classifier"] = info
         return ModelConfig(**fields)
     except (KeyError, TypeError) as exc:
         raise ModelError(

@@ -3,9 +3,10 @@
 Knows costs and geometry, neither pixels nor networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,15 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Costs:
+    """What the branches of a model cost, by level, and its Class-Module for a tile, in one unit."""
+
+    levels: tuple[Cost, ...]
+    classifier: float
+    unit: Literal["s", "MACs"] = "s"
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Blocks of one level that have as many rows and columns of tiles."""
 
@@ -40,53 +50,125 @@ class Group:
     blocks: Blocks
 
 
-def single(levels: NDArray[np.int64], grid: TileGrid) -> list[Group]:
-    """Run every tile alone: one group for each level that is used, the easiest first."""
-    return [Group(int(k), grid.tiles[levels.ravel() == k]) for k in np.unique(levels)]
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Rows of tiles that are run together, and the groups that cover them, the easiest level first."""
+
+    rows: range
+    groups: tuple[Group, ...]
 
 
-def merge(levels: NDArray[np.int64], grid: TileGrid, costs: Sequence[Cost]) -> list[Group]:
-    """Cover all tiles by blocks, each tile by one, at its level or at a harder one where that is cheaper.
+def bands(grid: TileGrid, pixels: int) -> list[range]:
+    """Cut the rows of tiles into bands as high as the largest blocks, or less high where that is too many LR pixels."""
+    rows, _ = grid.shape
+    most = max(pixels // (grid.step * grid.width), 1)
+    height = max(side for side in SIDES if side <= most)
+    return [range(top, min(top + height, rows)) for top in range(0, rows, height)]
 
-    The hardest level is covered first, by the largest blocks that cost less than their tiles are expected to cost
-    otherwise: first in squares of the usual size, then, for what is left, alone. So an easier tile in the midst of
-    harder ones goes with them if its own window would cost more.
+
+def single(levels: NDArray[np.int64], grid: TileGrid, *, first: int = 0) -> list[Group]:
+    """Run every tile alone: one group for each level that is used, the easiest first.
 
     Args:
-        levels: of every tile, (rows, columns).
+        levels: of the tiles, (rows, columns).
+        grid: where the tiles lie.
+        first: the row of the grid that `levels` begins with.
+
+    """
+    tiles = grid.tiles[first * grid.shape[1] :][: levels.size]
+    return [Group(int(k), tiles[levels.ravel() == k]) for k in np.unique(levels)]
+
+
+def merge(
+    levels: NDArray[np.int64], grid: TileGrid, costs: Sequence[Cost], *, first: int = 0
+) -> list[Group]:
+    """Cover tiles by blocks, each tile at its level or at a harder one where that is cheaper.
+
+    Args:
+        levels: of the tiles, (rows, columns).
         grid: where the tiles lie, without overlap.
         costs: of every level.
+        first: the row of the grid that `levels` begins with.
 
     Returns:
         Groups, the easiest level first.
 
     """
-    free = np.ones(levels.shape, bool)
+    below = np.arange(len(costs)) < levels[:, :, None]
+    return cover(np.where(below, np.inf, 0.0), grid, costs, price=1.0, first=first)
+
+
+def cover(
+    errors: NDArray[np.float64],
+    grid: TileGrid,
+    costs: Sequence[Cost],
+    *,
+    price: float,
+    first: int = 0,
+) -> list[Group]:
+    """Cover tiles by blocks, each tile by one, so that error + price x cost is small in all.
+
+    A block has one level. The hardest level is covered first, by the largest blocks that are worth more than what their
+    tiles are expected to come to otherwise: first in squares of the usual size, then, for what is left, alone. So a
+    tile in the midst of harder ones goes with them if a window of its own would cost more than it gains.
+
+    Args:
+        errors: of every tile at every level (rows, columns, levels); infinite where a level is out of the question,
+            which the hardest never is.
+        grid: where the tiles lie, without overlap.
+        costs: of every level.
+        price: error that one unit of cost may save, above 0.
+        first: the row of the grid that `errors` begins with.
+
+    Returns:
+        Groups, the easiest level first.
+
+    """
+    possible = np.isfinite(errors)
+    finite = np.where(possible, errors, 0.0)
+    free = np.ones(errors.shape[:2], bool)
     found: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
+    objectives = {}
+    for side in (USUAL, 1):
+        alone = [price * cost.window(*grid.window(side, side)) / side**2 for cost in costs]
+        objectives[side] = errors + np.array(alone)
     for level in reversed(range(len(costs))):
-        for side in (USUAL, 1):
-            usual = grid.window(side, side)
-            worth = np.array([cost.window(*usual) for cost in costs])[levels] / side**2
-            for rows, columns in _shapes(levels.shape):
-                wanted = free & (levels == level)
-                if not wanted.any():
+        for side, objective in objectives.items():
+            best, worth = objective.argmin(axis=2), objective.min(axis=2)
+            gained = _integral(worth - finite[:, :, level])
+            taken = True
+            for rows, columns in _shapes(free.shape):
+                if taken:
+                    wanted = _integral(free & (best == level))
+                    allowed = _integral(free & possible[:, :, level])
+                if not wanted[-1, -1]:
                     break
-                saved = _sums(worth, rows, columns)
-                saved -= costs[level].window(*grid.window(rows, columns))
+                saved = _sums(gained, rows, columns)
+                saved -= price * costs[level].window(*grid.window(rows, columns))
                 if side == rows == columns == 1:
                     saved[:] = np.inf  # whatever is left
-                allowed = _sums(free & (levels <= level), rows, columns) == rows * columns
-                saved[~allowed | (_sums(wanted, rows, columns) == 0)] = -np.inf
-                for row, column in _take_best(saved, rows, columns):
+                saved[_sums(allowed, rows, columns) < rows * columns] = -np.inf
+                saved[_sums(wanted, rows, columns) == 0] = -np.inf
+                corners = _take_best(saved, rows, columns)
+                for row, column in corners:
                     free[row : row + rows, column : column + columns] = False
-                    found.setdefault((level, rows, columns), []).append((row, column))
+                    found.setdefault((level, rows, columns), []).append((first + row, column))
+                taken = bool(corners)
     return [
         Group(level, np.array([(*corner, rows, columns) for corner in corners], np.int64))
         for (level, rows, columns), corners in sorted(found.items())
     ]
 
 
-def levels_run(groups: Sequence[Group], shape: tuple[int, int]) -> NDArray[np.int64]:
+def spent(groups: Iterable[Group], grid: TileGrid, costs: Sequence[Cost]) -> float:
+    """Return what it costs to run these groups."""
+    return sum(
+        len(group.blocks) * costs[group.level].window(*grid.window(*group.blocks[0, 2:].tolist()))
+        for group in groups
+    )
+
+
+def levels_run(groups: Iterable[Group], shape: tuple[int, int]) -> NDArray[np.int64]:
     """Return the level at which every tile is run, (rows, columns)."""
     levels = np.full(shape, -1, np.int64)
     for group in groups:
@@ -96,22 +178,31 @@ def levels_run(groups: Sequence[Group], shape: tuple[int, int]) -> NDArray[np.in
 
 
 def _shapes(most: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return the sizes of blocks that fit, the largest first, squares before strips."""
-    shapes = [(h, w) for h, w in product(SIDES, SIDES) if h <= most[0] and w <= most[1]]
+    """Return the sizes of blocks that fit, at most twice as long as wide, the largest first, squares before strips."""
+    shapes = [
+        (h, w)
+        for h, w in product(SIDES, SIDES)
+        if h <= most[0] and w <= most[1] and max(h, w) <= 2 * min(h, w)
+    ]
     return sorted(shapes, key=lambda shape: (-shape[0] * shape[1], abs(shape[0] - shape[1])))
 
 
-def _sums(values: NDArray[np.generic], rows: int, columns: int) -> NDArray[np.float64]:
+def _integral(values: NDArray[Any]) -> NDArray[Any]:
+    """Sum over everything above and to the left: (rows + 1, columns + 1)."""
+    dtype = np.int64 if values.dtype == bool else np.float64
+    total = np.zeros((values.shape[0] + 1, values.shape[1] + 1), dtype)
+    total[1:, 1:] = values.cumsum(axis=0, dtype=dtype).cumsum(axis=1)
+    return total
+
+
+def _sums(integral: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     """Sum over every window of so many rows and columns."""
-    total = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
-    total[1:, 1:] = values.astype(np.float64).cumsum(axis=0).cumsum(axis=1)
-    sums: NDArray[np.float64] = (
-        total[rows:, columns:]
-        - total[:-rows, columns:]
-        - total[rows:, :-columns]
-        + total[:-rows, :-columns]
+    return np.asarray(
+        integral[rows:, columns:]
+        - integral[:-rows, columns:]
+        - integral[rows:, :-columns]
+        + integral[:-rows, :-columns]
     )
-    return sums
 
 
 def _take_best(saved: NDArray[np.float64], rows: int, columns: int) -> list[tuple[int, int]]:

@@ -16,7 +16,8 @@ from classsr.errors import UsageError
 
 Sample = TypeVar("Sample", bound=np.generic)
 
-CUBIC_SUPPORT = 4.0  # Keys' kernel reaches two pixels to either side
+REACH = 2  # pixels that Keys' kernel looks to either side
+CUBIC_SUPPORT = 2.0 * REACH
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """The routing map: the enlarged picture with the level of every tile in translucent colour, and a legend."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,16 @@ from PIL import Image, ImageDraw, ImageFont
 from classsr.image import Picture
 from classsr.tiles import TileGrid
 
-# Okabe and Ito's palette, told apart under every common colour blindness; easiest level first.
+# Okabe and Ito's palette; the first four are told apart under every common colour blindness. Easiest level first.
 COLOURS = (
     (0, 114, 178),
     (240, 228, 66),
     (213, 94, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (86, 180, 233),
-    (230, 159, 0),
     (0, 0, 0),
+    (86, 180, 233),
+    (204, 121, 167),
+    (0, 158, 115),
+    (230, 159, 0),
 )
 OPACITY = 0.45
 LONG_SIDE = 1600  # pixels; the map is for looking at, not for measuring
@@ -27,29 +28,59 @@ LINE = 28  # pixels, height of a line of the legend
 MARGIN = 8
 
 
+class Preview:
+    """A small copy of a picture that comes in strips from top to bottom: at most 1,600 pixels a side.
+
+    Args:
+        height: of the picture.
+        width: of the picture.
+
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._shrink = math.ceil(max(height, width) / LONG_SIDE)
+        self._strips: list[NDArray[np.uint8]] = []
+        self._left = np.empty((0, width, 3), np.uint8)
+
+    def add(self, strip: NDArray[Any]) -> None:
+        """Take the next rows, (h, W, 3), uint8 or uint16."""
+        eight_bit = strip if strip.dtype == np.uint8 else (strip // 257).astype(np.uint8)
+        rows = np.concatenate([self._left, eight_bit])
+        whole = len(rows) // self._shrink * self._shrink
+        if whole:
+            self._strips.append(np.asarray(Image.fromarray(rows[:whole]).reduce(self._shrink)))
+        self._left = rows[whole:]
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """The small copy of what has come so far."""
+        left = (
+            [np.asarray(Image.fromarray(self._left).reduce(self._shrink))]
+            if len(self._left)
+            else []
+        )
+        return np.concatenate([*self._strips, *left])
+
+
 def draw_routing_map(
-    image: NDArray[Any],
+    image: NDArray[np.uint8],
     levels: NDArray[np.int64],
     grid: TileGrid,
     labels: tuple[str, ...],
-    *,
-    scale: int,
 ) -> Picture:
     """Draw the level of every tile over the enlarged picture.
 
     Args:
-        image: (scale * H, scale * W, 3), uint8 or uint16.
+        image: of any size.
         levels: (rows, columns).
         grid: where the tiles lie, in LR pixels.
         labels: the name of each level.
-        scale: size of `image` over size of the grid.
 
     Returns:
         An 8-bit picture of at most 1,600 pixels a side, legend below.
 
     """
-    eight_bit = image if image.dtype == np.uint8 else (image // 257).astype(np.uint8)
-    picture = Image.fromarray(eight_bit)
+    picture = Image.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE))
     colours = np.zeros((grid.height, grid.width, 3), np.uint8)
     for tile, level in zip(grid.tiles, levels.ravel().tolist(), strict=True):

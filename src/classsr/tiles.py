@@ -135,24 +135,36 @@ def pad_edges(image: Pixels, *, halo: int, least: int = 1) -> Pixels:
     return np.pad(image, ((halo, halo + below), (halo, halo + right), (0, 0)), mode="edge")
 
 
-def split(padded: Pixels, grid: TileGrid, blocks: Blocks, *, halo: int) -> Pixels:
+def split(
+    padded: Pixels,
+    grid: TileGrid,
+    blocks: Blocks,
+    *,
+    halo: int,
+    margin: int | None = None,
+    first: int = 0,
+) -> Pixels:
     """Gather windows with their halo.
 
     Args:
-        padded: the picture as `pad_edges` returns it, (H + 2 halo, W + 2 halo, C).
+        padded: rows of the picture as `pad_edges` returns them, (h + 2 margin, W + 2 margin, C).
         grid: where the tiles lie.
         blocks: at least one, all of as many rows and columns of tiles.
         halo: LR pixels of neighbours around each window.
+        margin: pixels that `padded` has on every side, at least `halo`, which it is by default.
+        first: the row of the picture that `padded` begins with, margin not counted.
 
     Returns:
         (N, h + 2 halo, w + 2 halo, C), (h, w) being the window of such a block.
 
     """
+    spare = 0 if margin is None else margin - halo
     height, width = (side + 2 * halo for side in grid.window(*blocks[0, 2:].tolist()))
     windows = np.empty((len(blocks), height, width, padded.shape[2]), padded.dtype)
     for n, block in enumerate(blocks):
         top, left = grid.origin(block)
-        windows[n] = padded[top : top + height, left : left + width]
+        rows = slice(top - first + spare, top - first + spare + height)
+        windows[n] = padded[rows, left + spare : left + spare + width]
     return windows
 
 
@@ -164,21 +176,27 @@ def place(
     *,
     halo: int,
     scale: int,
+    first: int = 0,
 ) -> None:
     """Write the cells of enlarged windows into the enlarged picture: the inverse of `split`.
 
     Args:
-        out: (scale * H, scale * W, C), written in place.
+        out: rows of the enlarged picture, (h, scale * W, C), written in place.
         windows: (N, scale * (h + 2 halo), scale * (w + 2 halo), C).
         grid: where the tiles lie, in LR pixels, without overlap.
         blocks: those of the windows.
         halo: LR pixels of neighbours around each window.
         scale: size of `out` over size of the picture that was split.
+        first: the row of the enlarged picture that `out` begins with.
 
     """
     for window, block in zip(windows, blocks, strict=True):
-        cell, inner = _cell_and_inner(grid, block, halo)
-        out[cell.scaled(scale).slices] = window[inner.scaled(scale).slices]
+        cell, inner = cell_and_inner(grid, block, halo)
+        rows, columns = cell.scaled(scale).slices
+        target = out[rows.start - first : rows.stop - first, columns]
+        source = window[inner.scaled(scale).slices]
+        for channel in range(out.shape[2]):  # four times as fast where the channels are planes
+            target[..., channel] = source[..., channel]
 
 
 def accumulate(
@@ -216,7 +234,7 @@ def coverage(grid: TileGrid) -> NDArray[np.float32]:
     return np.outer(rows, columns)[:, :, None].astype(np.float32)
 
 
-def _cell_and_inner(grid: TileGrid, block: NDArray[np.int64], halo: int) -> tuple[Box, Box]:
+def cell_and_inner(grid: TileGrid, block: NDArray[np.int64], halo: int) -> tuple[Box, Box]:
     """Return a block's cell, and the same rectangle relative to its window with halo."""
     cell = grid.cell(block)
     top, left = grid.origin(block)

@@ -1,11 +1,12 @@
-"""The upscaler: split a picture into tiles, judge them, route them, run each level in blocks, put them together.
+"""The upscaler: read a picture, judge its tiles, plan, run each level in blocks, put them together, band by band.
 
 Knows no runtime (backends) and no file format (image).
 """
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,26 +14,32 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from classsr.backends import BACKENDS, Choice, Network, open_backend
-from classsr.errors import BackendError, InputError, UsageError
-from classsr.image import Picture, check_output, read, write
+from classsr.backends import BACKENDS, Choice, Network, open_backend, stream
+from classsr.canvas import AveragedCanvas, Canvas, PlacedCanvas, to_network
+from classsr.costs import by_macs, costs_on_this_machine
+from classsr.errors import InputError, UsageError
+from classsr.image import Header, Picture, check_output, create_picture, open_picture, read, write
 from classsr.model import DEFAULT_MODEL, Model, find_model
-from classsr.plan import Cost, Group, levels_run, merge, single
+from classsr.plan import Band, Costs, Group, single
+from classsr.planner import Plan, Planner, cheapest_levels, explain
 from classsr.report import Report, Seconds, peak_mib
-from classsr.resize import resize
-from classsr.routing import AUTO, forced_level, likeliest
-from classsr.routing_map import draw_routing_map
-from classsr.tiles import Blocks, TileGrid, accumulate, batches, coverage, pad_edges, place, split
+from classsr.resize import REACH, resize
+from classsr.routing import AUTO, Goal, find_goal, likeliest, predicted_errors
+from classsr.routing_map import Preview, draw_routing_map
+from classsr.source import InMemory, Source
+from classsr.tiles import Blocks, TileGrid, batches, pad_edges, split
 
 # LR pixels per batch: 64 tiles of 32 with a halo of 4; memory stays near 100 MiB.
 BATCH_PIXELS = 64 * 40 * 40
-# LR pixels; where one level serves all, larger tiles waste less on halos.
-UNROUTED_TILES = range(96, 257, 8)
 PAPER_STEP = 28  # of tiles of 32
 
 Tiling = Literal["halo", "paper"]
 Progress = Callable[[float], None]
 """Called with the share of the work done, from 0 to 1."""
+Planned = Callable[[Plan], None]
+"""Called with the plan before it is run."""
+Rows = Callable[[Picture], None]
+"""Called with every strip of the enlarged picture, from top to bottom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +63,10 @@ class Upscaler:
     Args:
         model: name of a bundled model or a model's folder.
         backend: openvino, onnx or torch.
-        precision: what the branches compute in; `auto` takes bf16 where the processor has it, f16 on a GPU without.
+        precision: what the branches compute in; `auto` takes bf16 where the processor has it, f16 on a GPU without it.
         threads: processor threads; all by default.
         tiling: `halo` gives every tile real neighbours; `paper` averages tiles of 32 at step 28, as the paper does.
+        costs: of the levels, by which plans are made; measured on this machine by default, once.
 
     Raises:
         ModelError: there is no such model or it is damaged.
@@ -74,6 +82,7 @@ class Upscaler:
         precision: Choice = "auto",
         threads: int | None = None,
         tiling: Tiling = "halo",
+        costs: Costs | None = None,
     ) -> None:
         if tiling not in get_args(Tiling):
             raise UsageError(
@@ -81,35 +90,64 @@ class Upscaler:
             )
         self.model: Model = find_model(model)
         self.tiling: Tiling = tiling
+        self._costs = costs
         self._backend = open_backend(backend, precision=precision, threads=threads)
         self._classifier: Network | None = None
         self._branches: dict[int, Network] = {}
+
+    @property
+    def costs(self) -> Costs:
+        """What the levels cost."""
+        if self._costs is None:
+            self._costs = costs_on_this_machine(self._backend, self.model)
+        return self._costs
 
     def upscale(
         self,
         source: str | os.PathLike[str] | Picture | NDArray[Any],
         *,
         route: str = AUTO,
+        budget: str | float | None = None,
+        max_loss: float | None = None,
         progress: Progress = lambda share: None,
+        planned: Planned = lambda plan: None,
     ) -> Upscaled:
         """Enlarge one picture.
 
         Args:
             source: a file, a Picture, or an array (H, W) or (H, W, 3), uint8 or uint16 RGB.
-            route: auto (the Class-Module decides), easiest, hardest, or the number of the level for all tiles.
+            route: auto, argmax, easiest, hardest, or the number of the level for all tiles; see `find_goal`.
+            budget: the most to spend, as a share of the hardest level's cost (0.5) or in seconds ("2s").
+            max_loss: the most to lose against the hardest branch everywhere, in dB of PSNR, as predicted.
             progress: called with the share of the work done.
+            planned: called with the plan before it is run.
 
         Raises:
             InputError: the file cannot be read, or the array is no picture.
-            UsageError: there is no such route.
+            UsageError: there is no such route, or the budget is too small.
 
         """
+        goal = find_goal(self.model.config, route=route, budget=budget, max_loss=max_loss)
         started = time.perf_counter()
+        path = None
         if isinstance(source, Picture | np.ndarray):
-            path, picture = None, _as_picture(source)
+            picture = _as_picture(source)
         else:
-            path, picture = Path(source), read(Path(source))
-        return self._upscale(picture, path, started, route=route, progress=progress)
+            path = Path(source)
+            picture = read(path)
+        read_done = time.perf_counter()
+        strips: list[Picture] = []
+        with Source(lambda: nullcontext(InMemory(picture))) as opened:
+            plan, report = self._run(opened, goal, strips.append, progress, planned)
+        enlarged = Picture.stacked(strips)
+        total = time.perf_counter() - started
+        seconds = replace(report.seconds, read=read_done - started, total=total)
+        report = replace(report, input=None if path is None else str(path), seconds=seconds)
+        return Upscaled(enlarged, plan.levels, plan.grid, report)
+
+    def explain(self, plan: Plan) -> str:
+        """Say in a few lines what is planned and why."""
+        return explain(plan, [level.label for level in self.model.config.levels])
 
     def upscale_file(
         self,
@@ -117,227 +155,322 @@ class Upscaler:
         output: Path,
         *,
         route: str = AUTO,
+        budget: str | float | None = None,
+        max_loss: float | None = None,
         overwrite: bool = False,
         routing_map: Path | None = None,
         progress: Progress = lambda share: None,
-    ) -> Upscaled:
-        """Enlarge one picture from file to file; nobody ever sees half a result under its name.
+        planned: Planned = lambda plan: None,
+    ) -> Report:
+        """Enlarge one picture from file to file, band by band; nobody ever sees half a result under its name.
 
         Args:
             source: the picture.
             output: the result; its suffix decides the format.
             route: as for `upscale`.
+            budget: as for `upscale`.
+            max_loss: as for `upscale`.
             overwrite: whether files that exist are replaced.
             routing_map: also draw the level of every tile into this file.
             progress: called with the share of the work done.
+            planned: called with the plan before it is run.
 
         Raises:
             InputError: `source` cannot be read.
             OutputError: the result cannot be written there; told before computing where possible.
-            UsageError: there is no such route.
+            UsageError: there is no such route, or the budget is too small.
 
         """
-        started = time.perf_counter()
+        config = self.model.config
+        goal = find_goal(config, route=route, budget=budget, max_loss=max_loss)
         if routing_map is not None and routing_map.resolve() == output.resolve():
             raise UsageError(
                 f"{output} cannot be both the result and the routing map; name two files."
             )
-        picture = read(source)
-        scale = self.model.config.scale
-        for path, has_alpha in ((output, picture.alpha is not None), (routing_map, False)):
-            if path is not None:
-                size = {"height": scale * picture.height, "width": scale * picture.width}
-                check_output(path, **size, has_alpha=has_alpha, overwrite=overwrite)
-        result = self._upscale(picture, source, started, route=route, progress=progress)
-        computed = time.perf_counter()
-        write(result.picture, output, overwrite=overwrite)
-        if routing_map is not None:
-            labels = tuple(level.label for level in self.model.config.levels)
-            drawn = draw_routing_map(result.image, result.levels, result.grid, labels, scale=scale)
-            write(drawn, routing_map, overwrite=overwrite)
-        written = time.perf_counter()
-        spent = replace(result.report.seconds, write=written - computed, total=written - started)
-        report = replace(result.report, output=str(output), seconds=spent, peak_mib=peak_mib())
-        return replace(result, report=report)
+        started = time.perf_counter()
+        with Source(lambda: open_picture(source)) as opened:
+            header = opened.header.scaled(config.scale)
+            check_output(
+                output,
+                height=header.height,
+                width=header.width,
+                has_alpha=header.has_alpha,
+                overwrite=overwrite,
+            )
+            preview = None
+            if routing_map is not None:
+                preview = Preview(header.height, header.width)
+                check_output(routing_map, height=1, width=1, has_alpha=False, overwrite=overwrite)
+            writing = _Stopwatch()
+            with create_picture(output, header, overwrite=overwrite) as writer:
 
-    def _upscale(
-        self, picture: Picture, path: Path | None, started: float, *, route: str, progress: Progress
-    ) -> Upscaled:
-        forced = forced_level(route, len(self.model.config.levels))
-        read_done = time.perf_counter()
-        grid = self._grid(picture.height, picture.width, forced)
-        levels = self._route(picture.rgb, grid, forced)
-        route_done = time.perf_counter()
+                def take(strip: Picture) -> None:
+                    with writing:
+                        writer.append(strip)
+                        if preview is not None:
+                            preview.add(strip.rgb)
 
-        groups = self._plan(levels, grid, forced)
-        levels = levels_run(groups, grid.shape)
-        rgb, pixels = self._run(picture, grid, groups, progress)
-        alpha: NDArray[Any] | None = picture.alpha
-        if alpha is not None:
-            alpha = resize(alpha, self.model.config.scale)
-        done = time.perf_counter()
-        seconds = Seconds(
-            read=read_done - started,
-            route=route_done - read_done,
-            networks=done - route_done,
-            write=0.0,
-            total=done - started,
+                plan, report = self._run(opened, goal, take, progress, planned)
+                computed = time.perf_counter()
+            if routing_map is not None and preview is not None:
+                labels = tuple(level.label for level in config.levels)
+                drawn = draw_routing_map(preview.image, plan.levels, plan.grid, labels)
+                write(drawn, routing_map, overwrite=overwrite)
+            done = time.perf_counter()
+        seconds = replace(
+            report.seconds, write=writing.seconds + done - computed, total=done - started
         )
-        enlarged = Picture(rgb=rgb, alpha=alpha, is_grey=picture.is_grey, profile=picture.profile)
-        report = self._report(enlarged, levels, pixels, seconds, judged=forced is None, path=path)
-        return Upscaled(enlarged, levels, grid, report)
+        return replace(
+            report, input=str(source), output=str(output), seconds=seconds, peak_mib=peak_mib()
+        )
 
-    def _grid(self, height: int, width: int, forced: int | None) -> TileGrid:
-        tile = self.model.config.tile
+    def _run(
+        self, source: Source, goal: Goal, take: Rows, progress: Progress, planned: Planned
+    ) -> tuple[Plan, Report]:
+        """Judge, plan and run, and hand over the enlarged picture from top to bottom."""
+        clock, read_before = _Clock(), source.seconds
+        plan = self._plan(source, goal)
+        planned(plan)
+        route = clock.total - (source.seconds - read_before)
+
+        header = source.header
+        canvas = self._canvas(header, plan)
+        work, done, finished = self._macs(plan), 0, 0
+        for band in plan.bands:
+            canvas.begin(band.rows)
+            for macs in self._run_band(source, plan, band, canvas, clock):
+                done += macs
+                progress(done / work)
+            finished += self._hand_over(source, canvas, finished, take, clock)
+        total, read_seconds = clock.total, source.seconds - read_before
+        networks, handing = clock.networks.seconds, clock.handing.seconds
+        seconds = Seconds(
+            read=read_seconds,
+            route=route,
+            networks=networks,
+            assemble=total - read_seconds - route - networks - handing,
+            write=0.0,
+            total=total,
+        )
+        return plan, self._report(header.scaled(self.model.config.scale), plan, seconds)
+
+    def _hand_over(
+        self, source: Source, canvas: Canvas, top: int, take: Rows, clock: "_Clock"
+    ) -> int:
+        """Hand over the rows that are complete, `top` being the first; return how many."""
+        header, rgb = source.header, canvas.finish()
+        alpha = self._alpha(source, top, top + len(rgb)) if header.has_alpha else None
+        with clock.handing:
+            take(Picture(rgb=rgb, alpha=alpha, is_grey=header.is_grey, profile=header.profile))
+        return len(rgb)
+
+    def _run_band(
+        self, source: Source, plan: Plan, band: Band, canvas: Canvas, clock: "_Clock"
+    ) -> Iterator[int]:
+        """Run the groups of a band in batches; yield the multiply-accumulates of each batch when it is done."""
+        halos = self._halos()
+        margin = max(halos[group.level] for group in band.groups)
+        first, bottom = _extent(plan.grid, np.concatenate([group.blocks for group in band.groups]))
+        padded = source.rgb(first, bottom, margin=margin)
+        parts = [
+            (group.level, part)
+            for group in band.groups
+            for part in batches(group.blocks, self._batch(plan.grid, group))
+        ]
+        jobs = (
+            (
+                self._branch(level),
+                to_network(
+                    split(padded, plan.grid, part, halo=halos[level], margin=margin, first=first)
+                ),
+            )
+            for level, part in parts
+        )
+        outputs = stream(jobs)
+        for level, part in parts:
+            with clock.networks:
+                sr = next(outputs)
+            canvas.add(sr, part, halos[level])
+            area = len(part) * _area(plan.grid, part, halos[level])
+            yield area * self.model.config.levels[level].macs_per_pixel
+
+    def _batch(self, grid: TileGrid, group: Group) -> int:
+        """Return how many blocks of a group are run at once."""
+        return max(BATCH_PIXELS // _area(grid, group.blocks, self._halos()[group.level]), 1)
+
+    def _plan(self, source: Source, goal: Goal) -> Plan:
+        config, header = self.model.config, source.header
         if self.tiling == "paper":
-            return TileGrid(height, width, tile=tile, step=min(PAPER_STEP, tile))
-        if forced is not None:
-            tile = unrouted_tile(height, width, halo=self._halos()[forced])
-        return TileGrid(height, width, tile=tile, step=tile)
+            return self._paper_plan(source, goal)
+        hardest = len(config.levels) - 1
+        costs = by_macs(config) if goal.level is not None else self.costs
+        planner = Planner(header.height, header.width, tile=config.tile, costs=costs)
+        if goal.level is not None:
+            return planner.one_level(goal.level, "This level was asked for.")
+        gives_way = goal.loss is not None or (goal.likeliest and goal.share is not None)
+        if gives_way and not planner.may_pay:
+            return planner.one_level(hardest, "Routing can save nothing with these costs.")
+        budget = goal.seconds
+        if goal.share is not None:
+            budget = goal.share * planner.cost_hardest
+        if budget is not None and not goal.likeliest and budget >= planner.cost_hardest:
+            return planner.one_level(hardest, "The budget allows the hardest level everywhere.")
+        judged = self._judge(source, planner.grid, planner.rows)
+        if goal.likeliest:
+            plan = planner.at_levels(likeliest(judged).reshape(planner.grid.shape))
+            return planner.if_it_pays(plan) if gives_way else plan
+        errors = predicted_errors(judged, config).reshape(*planner.grid.shape, -1)
+        if goal.loss is not None:
+            return planner.for_loss(errors, goal.loss)
+        assert budget is not None
+        return planner.for_budget(errors, budget)
 
-    def _route(self, rgb: NDArray[Any], grid: TileGrid, forced: int | None) -> NDArray[np.int64]:
-        """Return the level of every tile, (rows, columns)."""
-        if forced is not None:
-            return np.full(grid.shape, forced, np.int64)
+    def _paper_plan(self, source: Source, goal: Goal) -> Plan:
+        """Plan overlapping tiles, each alone, in one band; costs are multiply-accumulates."""
+        config, header, costs = self.model.config, source.header, by_macs(self.model.config)
+        step = min(PAPER_STEP, config.tile)
+        grid = TileGrid(header.height, header.width, tile=config.tile, step=step)
+        rows = range(grid.shape[0])
+        each = [cost.per_pixel * _area(grid, grid.tiles, 0) for cost in costs.levels]
+        judged = 0 if goal.level is not None else len(grid)
+        if goal.level is not None:
+            levels = np.full(grid.shape, goal.level, np.int64)
+        elif goal.likeliest:
+            levels = likeliest(self._judge(source, grid, [rows])).reshape(grid.shape)
+        elif goal.loss is not None:
+            errors = predicted_errors(self._judge(source, grid, [rows]), config)
+            levels = cheapest_levels(errors.reshape(*grid.shape, -1), each, goal.loss)
+        else:
+            raise UsageError("Expected a route or a loss with the paper's tiling but got a budget.")
+        return Plan(
+            grid=grid,
+            bands=(Band(rows, tuple(single(levels, grid))),),
+            levels=levels,
+            costs=costs,
+            cost=judged * costs.classifier + float(np.array(each)[levels].sum()),
+            cost_hardest=header.height * header.width * costs.levels[-1].per_pixel,
+            loss=None,
+            judged=judged,
+            reason="Tiles of 32 at step 28, as in the paper.",
+        )
+
+    def _judge(self, source: Source, grid: TileGrid, bands: list[range]) -> NDArray[np.float32]:
+        """Run the Class-Module on every tile: (tiles, outputs)."""
         if self._classifier is None:
             self._classifier = self._backend.classifier(self.model)
-        padded = pad_edges(rgb, halo=0, least=grid.tile)
-        whole = TileGrid(padded.shape[0], padded.shape[1], tile=grid.tile, step=grid.step)
+        least = grid.tile
+        whole = TileGrid(
+            max(grid.height, least), max(grid.width, least), tile=grid.tile, step=grid.step
+        )
         judged = []
-        for blocks in batches(grid.tiles, max(BATCH_PIXELS // grid.tile**2, 1)):
-            tiles = _to_network(split(padded, whole, blocks, halo=0))
-            judged.append(likeliest(self._classifier(tiles)))
-        return np.concatenate(judged).reshape(grid.shape)
+        for rows in bands:
+            tiles = grid.tiles[rows.start * grid.shape[1] : rows.stop * grid.shape[1]]
+            first, bottom = _extent(grid, tiles)
+            padded = pad_edges(source.rgb(first, bottom, margin=0), halo=0, least=least)
+            for blocks in batches(tiles, max(BATCH_PIXELS // least**2, 1)):
+                windows = split(padded, whole, blocks, halo=0, first=first)
+                judged.append(self._classifier(to_network(windows)).copy())
+        return np.concatenate(judged)
 
-    def _plan(self, levels: NDArray[np.int64], grid: TileGrid, forced: int | None) -> list[Group]:
-        if forced is not None or self.tiling == "paper":
-            return single(levels, grid)
-        costs = [Cost(level.macs_per_pixel, level.halo) for level in self.model.config.levels]
-        return merge(levels, grid, costs)
+    def _canvas(self, header: Header, plan: Plan) -> Canvas:
+        scale, grid = self.model.config.scale, plan.grid
+        if grid.step < grid.tile:
+            return AveragedCanvas(grid, header, scale=scale)
+        return PlacedCanvas(grid, plan.levels, header, scale=scale)
 
     def _halos(self) -> list[int]:
         """Return the neighbours that the windows of each level get, in LR pixels."""
         levels = self.model.config.levels
         return [0 if self.tiling == "paper" else level.halo for level in levels]
 
-    def _run(
-        self, picture: Picture, grid: TileGrid, groups: Sequence[Group], progress: Progress
-    ) -> tuple[NDArray[Any], list[int]]:
-        """Run every group in batches; return the enlarged picture and the LR pixels computed per level."""
-        config, rgb = self.model.config, picture.rgb
-        halos = self._halos()
-        padded = {halo: pad_edges(rgb, halo=halo) for halo in set(halos)}
-        pixels = [0] * len(config.levels)
-        windows = [_area(grid, group.blocks, halos[group.level]) for group in groups]
-        for group, window in zip(groups, windows, strict=True):
-            pixels[group.level] += len(group.blocks) * window
-        work = sum(n * level.macs_per_pixel for n, level in zip(pixels, config.levels, strict=True))
-        done = 0
-        sink = (
-            _Averaged(rgb, grid, config.scale)
-            if grid.step < grid.tile
-            else _Placed(rgb, grid, config.scale)
-        )
-        for group, window in zip(groups, windows, strict=True):
-            k, halo = group.level, halos[group.level]
-            for blocks in batches(group.blocks, max(BATCH_PIXELS // window, 1)):
-                sr = self._branch(k)(_to_network(split(padded[halo], grid, blocks, halo=halo)))
-                if not np.isfinite(sr.sum()):
-                    raise BackendError(
-                        f"The branch of level {k} gave values that are no numbers; use --precision f32."
-                    )
-                if picture.is_grey:  # a network may tint what it is given as grey
-                    sr = np.broadcast_to(sr.mean(axis=1, keepdims=True), sr.shape)
-                sink.add(sr, blocks, halo)
-                done += len(blocks) * window * config.levels[k].macs_per_pixel
-                progress(done / work)
-        return sink.result(), pixels
-
     def _branch(self, level: int) -> Network:
         if level not in self._branches:
             self._branches[level] = self._backend.branch(self.model, level)
         return self._branches[level]
 
-    def _report(
-        self,
-        enlarged: Picture,
-        levels: NDArray[np.int64],
-        pixels: list[int],
-        seconds: Seconds,
-        *,
-        judged: bool,
-        path: Path | None,
-    ) -> Report:
+    def _alpha(self, source: Source, top: int, bottom: int) -> NDArray[Any] | None:
+        """Enlarge the rows of alpha that belong to these rows of the enlarged picture."""
+        scale = self.model.config.scale
+        alpha = source.alpha(top // scale, bottom // scale, margin=REACH)
+        if alpha is None:
+            return None
+        border = scale * REACH
+        return resize(alpha, scale)[border:-border, border:-border]
+
+    def _macs(self, plan: Plan) -> int:
+        """Count the multiply-accumulates of all branches, halos included."""
+        halos, levels = self._halos(), self.model.config.levels
+        return sum(
+            len(group.blocks)
+            * _area(plan.grid, group.blocks, halos[group.level])
+            * levels[group.level].macs_per_pixel
+            for band in plan.bands
+            for group in band.groups
+        )
+
+    def _report(self, header: Header, plan: Plan, seconds: Seconds) -> Report:
         config = self.model.config
-        macs = sum(n * level.macs_per_pixel for n, level in zip(pixels, config.levels, strict=True))
-        if judged:
-            assert config.classifier is not None
-            macs += levels.size * config.classifier.macs
-        lr_pixels = enlarged.height * enlarged.width // config.scale**2
+        macs = self._macs(plan)
+        if config.classifier is not None:
+            macs += plan.judged * config.classifier.macs
+        lr_pixels = header.height * header.width // config.scale**2
         return Report(
-            input=None if path is None else str(path),
+            input=None,
             output=None,
-            width=enlarged.width,
-            height=enlarged.height,
+            width=header.width,
+            height=header.height,
             model=config.name,
             scale=config.scale,
             backend=self._backend.name,
             precision=self._backend.precision,
-            tiles=tuple(np.bincount(levels.ravel(), minlength=len(config.levels)).tolist()),
+            tiles=tuple(np.bincount(plan.levels.ravel(), minlength=len(config.levels)).tolist()),
             macs=macs,
             macs_hardest=lr_pixels * config.levels[-1].macs_per_pixel,
+            cost=plan.share,
+            loss=plan.loss,
+            plan=plan.reason,
             seconds=seconds,
             peak_mib=peak_mib(),
         )
 
 
-class _Placed:
-    """Collects windows of which no cells overlap."""
+class _Stopwatch:
+    """Adds up the seconds of every `with` block."""
 
-    def __init__(self, rgb: NDArray[Any], grid: TileGrid, scale: int) -> None:
-        self._out = np.empty((rgb.shape[0] * scale, rgb.shape[1] * scale, 3), rgb.dtype)
-        self._grid, self._scale = grid, scale
+    def __init__(self) -> None:
+        self.seconds = 0.0
 
-    def add(self, sr: NDArray[np.float32], blocks: Blocks, halo: int) -> None:
-        windows = _to_pixels(sr.transpose(0, 2, 3, 1), self._out.dtype)
-        place(self._out, windows, self._grid, blocks, halo=halo, scale=self._scale)
+    def __enter__(self) -> None:
+        self._begun = time.perf_counter()
 
-    def result(self) -> NDArray[Any]:
-        return self._out
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._begun
 
 
-class _Averaged:
-    """Averages windows that overlap, as the paper does; they have no halo."""
+class _Clock:
+    """What the time of one picture goes to."""
 
-    def __init__(self, rgb: NDArray[Any], grid: TileGrid, scale: int) -> None:
-        self._total = np.zeros((rgb.shape[0] * scale, rgb.shape[1] * scale, 3), np.float32)
-        self._dtype, self._grid, self._scale = rgb.dtype, grid, scale
+    def __init__(self) -> None:
+        self._begun = time.perf_counter()
+        self.networks, self.handing = _Stopwatch(), _Stopwatch()
 
-    def add(self, sr: NDArray[np.float32], blocks: Blocks, halo: int) -> None:
-        assert halo == 0
-        windows = sr.transpose(0, 2, 3, 1)
-        accumulate(self._total, windows, self._grid, blocks, scale=self._scale)
+    @property
+    def total(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._begun
 
-    def result(self) -> NDArray[Any]:
-        count = coverage(self._grid).repeat(self._scale, axis=0).repeat(self._scale, axis=1)
-        self._total /= count
-        return _to_pixels(self._total, self._dtype)
+
+def _extent(grid: TileGrid, blocks: Blocks) -> tuple[int, int]:
+    """Return the first LR row that the windows of these blocks cover, and the row after the last."""
+    tops = [grid.origin(block)[0] for block in blocks]
+    bottoms = [grid.cell(block).bottom for block in blocks]
+    return min(tops), max(bottoms)
 
 
 def _area(grid: TileGrid, blocks: Blocks, halo: int) -> int:
     """Return the LR pixels of the window of each of these blocks, halo included."""
     height, width = grid.window(*blocks[0, 2:].tolist())
     return (height + 2 * halo) * (width + 2 * halo)
-
-
-def unrouted_tile(height: int, width: int, *, halo: int) -> int:
-    """Return the side of the tiles that cover a picture with the fewest pixels computed."""
-
-    def computed(tile: int) -> int:
-        grid = TileGrid(height, width, tile=tile, step=tile)
-        return len(grid) * _area(grid, grid.tiles, halo)
-
-    return min(UNROUTED_TILES, key=computed)
 
 
 def _as_picture(source: Any) -> Picture:  # noqa: ANN401 - checked here
@@ -354,24 +487,13 @@ def _as_picture(source: Any) -> Picture:  # noqa: ANN401 - checked here
     return Picture(rgb=rgb, alpha=None, is_grey=is_grey, profile=None)
 
 
-def _to_network(windows: NDArray[Any]) -> NDArray[np.float32]:
-    """Turn integer windows (N, h, w, 3) into float32 (N, 3, h, w) in [0, 1]."""
-    limit = np.float32(np.iinfo(windows.dtype).max)
-    return np.ascontiguousarray(windows.transpose(0, 3, 1, 2), np.float32) / limit
-
-
-def _to_pixels(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Round values in [0, 1] to the whole range of an integer dtype."""
-    limit = np.iinfo(dtype).max
-    scaled = values * np.float32(limit) + np.float32(0.5)
-    return np.clip(scaled, 0, limit, out=scaled).astype(dtype)
-
-
 def upscale(
     source: str | os.PathLike[str] | Picture | NDArray[Any],
     *,
     model: str = DEFAULT_MODEL,
     route: str = AUTO,
+    budget: str | float | None = None,
+    max_loss: float | None = None,
     backend: str = next(iter(BACKENDS)),
     precision: Choice = "auto",
     threads: int | None = None,
@@ -381,4 +503,4 @@ def upscale(
     See `Upscaler` and `Upscaler.upscale` for the arguments and errors.
     """
     upscaler = Upscaler(model, backend=backend, precision=precision, threads=threads)
-    return upscaler.upscale(source, route=route)
+    return upscaler.upscale(source, route=route, budget=budget, max_loss=max_loss)

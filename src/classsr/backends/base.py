@@ -16,7 +16,7 @@ Choice = Literal["auto", "f32", "bf16", "f16"]
 Pending = Callable[[], Floats]
 """Waits for the result of one batch and returns it."""
 
-AHEAD = 2  # batches that a device has before it while the processor uses the result of another
+AHEAD = 1  # batches that are run while the result of another is used
 
 
 class Network(Protocol):
@@ -38,22 +38,28 @@ class Network(Protocol):
 
 @runtime_checkable
 class Queue(Network, Protocol):
-    """A network on a device of its own, which works while the processor does something else."""
+    """A network that works while its caller does something else."""
 
     def submit(self, batch: Floats) -> Pending:
-        """Begin with a batch and return without waiting; results stay as they are. Raises as a call does."""
+        """Begin with a batch and return without waiting; raises as a call does, now or when the result is asked for.
+
+        A result may be overwritten by the next call but one.
+        """
         ...
 
 
 class Backend(Protocol):
     """A runtime, set up with its number of threads and its precision.
 
-    `precision` is what the branches run in. The Class-Module always runs in f32: it costs little, and its
-    decisions should not depend on the machine.
+    `version` is the runtime's. `threads` of the processor are used, all where it is None. `precision` is what the
+    branches run in. The Class-Module always runs in f32: it costs little, and its decisions should not depend on the
+    machine.
     """
 
     name: str
+    version: str
     precision: Precision
+    threads: int | None
 
     def classifier(self, model: Model) -> Network:
         """Load the Class-Module of a released model: tiles -> probabilities (N, levels).
@@ -74,21 +80,23 @@ class Backend(Protocol):
         ...
 
 
-def stream(network: Network, batches: Iterable[Floats]) -> Iterator[Floats]:
-    """Run batches in turn; a device is kept busy while a result is used.
+def stream(jobs: Iterable[tuple[Network, Floats]]) -> Iterator[Floats]:
+    """Run batches in turn, each through its network; queues are kept busy while a result is used.
 
-    A result may be overwritten once the next is asked for. Raises as the network does.
+    A result may be overwritten once the next is asked for. Raises as the networks do.
     """
-    if not isinstance(network, Queue):
-        yield from map(network, batches)
-        return
     waiting: deque[Pending] = deque()
-    for batch in batches:
+    for network, batch in jobs:
+        if not isinstance(network, Queue):
+            while waiting:
+                yield waiting.popleft()()
+            yield network(batch)
+            continue
         waiting.append(network.submit(batch))
         if len(waiting) > AHEAD:
             yield waiting.popleft()()
-    for result in waiting:
-        yield result()
+    while waiting:
+        yield waiting.popleft()()
 
 
 def failure(

@@ -21,7 +21,8 @@ class SparingBackend:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.name, self.precision = backend.name, backend.precision
+        self.name, self.version = backend.name, backend.version
+        self.precision, self.threads = backend.precision, backend.threads
 
     def classifier(self, model: Model) -> Network:
         """Load the Class-Module; see `Backend.classifier`."""
@@ -45,6 +46,11 @@ class _Limit:
 
     def __init__(self) -> None:
         self._pixels = sys.maxsize
+
+    def allows(self, batch: Floats) -> bool:
+        """Whether a batch is known or hoped to fit."""
+        fits: bool = batch[:, 0].size <= self._pixels
+        return fits
 
     def run(self, run: Callable[[Floats], T], batch: Floats) -> Iterator[T]:
         """Run a batch in as few parts as fit, in order."""
@@ -93,14 +99,23 @@ def _allocate(shape: tuple[int, ...]) -> Floats:
         ) from exc
 
 
-class _SparingQueue:
+class _SparingQueue(_Sparing):
     def __init__(self, queue: Queue) -> None:
+        super().__init__(queue)
         self._queue = queue
-        self._limit = _Limit()
-
-    def __call__(self, batch: Floats) -> Floats:
-        return self.submit(batch)()
 
     def submit(self, batch: Floats) -> Pending:
-        parts = list(self._limit.run(self._queue.submit, batch))
-        return parts[0] if len(parts) == 1 else lambda: np.concatenate([part() for part in parts])
+        if not self._limit.allows(batch):
+            return lambda: self(batch)
+        try:
+            pending = self._queue.submit(batch)
+        except OutOfMemoryError:
+            return lambda: self(batch)
+
+        def result() -> Floats:
+            try:
+                return pending()
+            except OutOfMemoryError:
+                return self(batch)
+
+        return result

@@ -18,8 +18,10 @@ class ONNXBackend:
     """Runs ONNX graphs with ONNX Runtime on the CPU."""
 
     name = "onnx"
+    version = ort.__version__
 
     def __init__(self, *, precision: Choice, threads: int | None) -> None:
+        self.threads = threads
         if precision not in ("auto", "f32"):
             raise BackendError(
                 f"ONNX Runtime has no {precision} on the CPU; use --precision f32 or --backend openvino."

@@ -1,5 +1,6 @@
 """OpenVINO: the default engine on a CPU. One dynamic-shape model per network."""
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import openvino as ov
 import openvino.properties as props
 from openvino.properties import hint
 
-from classsr.backends.base import Choice, Floats, Network, Precision, failure
+from classsr.backends.base import AHEAD, Choice, Floats, Network, Pending, Precision, failure
 from classsr.errors import BackendError, OutOfMemoryError
 from classsr.model import Model
 
@@ -23,8 +24,10 @@ class OpenVINOBackend:
     """Runs ONNX graphs with OpenVINO on the CPU."""
 
     name = "openvino"
+    version = ov.get_version()
 
     def __init__(self, *, precision: Choice, threads: int | None) -> None:
+        self.threads = threads
         self._core = ov.Core()
         self._settings = {
             hint.performance_mode(): hint.PerformanceMode.LATENCY,
@@ -53,23 +56,48 @@ class OpenVINOBackend:
     def _load(self, path: Path, precision: Precision) -> Network:
         settings = self._settings | {hint.inference_precision(): TYPES[precision]}
         try:
-            compiled = self._core.compile_model(path, "CPU", settings)
-            request = compiled.create_infer_request()
+            return OpenVINONetwork(self._core.compile_model(path, "CPU", settings))
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot load {path} ({exc}).") from exc
 
-        def run(batch: Floats) -> Floats:
-            if batch.size == LONE_PIXEL:
-                return run(np.concatenate([batch, batch]))[:1]
+
+class OpenVINONetwork:
+    """A compiled model with several requests, so that one can be run while the result of another is used."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self._compiled = compiled
+        self._alone = compiled.create_infer_request()  # disturbs none of those that are queued
+        self._queued = cycle([compiled.create_infer_request() for _ in range(1 + AHEAD)])
+
+    def __call__(self, batch: Floats) -> Floats:
+        """Run a batch and wait for it."""
+        return self._begin(self._alone, batch)()
+
+    def submit(self, batch: Floats) -> Pending:
+        """Begin with a batch; see `Queue.submit`."""
+        return self._begin(next(self._queued), batch)
+
+    def _begin(self, request: ov.InferRequest, batch: Floats) -> Pending:
+        lone = batch.size == LONE_PIXEL
+        given = np.concatenate([batch, batch]) if lone else batch
+        try:
+            # OpenVINO 2026.4: infer() keeps silent about a failure and leaves the last result; wait() tells.
+            request.start_async([given], share_inputs=True)
+        except (RuntimeError, MemoryError) as exc:
+            raise self._failure(batch, exc) from exc
+
+        def result() -> Floats:
             try:
-                # OpenVINO 2026.4: infer() keeps silent about a failure and leaves the last result; wait() tells.
-                request.start_async([batch], share_inputs=True)
                 request.wait()
             except (RuntimeError, MemoryError) as exc:
-                error = failure("OpenVINO", batch, exc, OUT_OF_MEMORY)
-                if isinstance(error, OutOfMemoryError):
-                    compiled.release_memory()  # what it has got for this batch
-                raise error from exc
-            return np.asarray(request.get_output_tensor(0).data)
+                raise self._failure(batch, exc) from exc
+            values = np.asarray(request.get_output_tensor(0).data)
+            return values[: len(given) - lone]
 
-        return run
+        return result
+
+    def _failure(self, batch: Floats, exc: Exception) -> BackendError:
+        error = failure("OpenVINO", batch, exc, OUT_OF_MEMORY)
+        if isinstance(error, OutOfMemoryError):
+            self._compiled.release_memory()  # what it has got for this batch
+        return error

@@ -12,7 +12,7 @@ from classsr.backends.base import Choice, Floats, Network, Pending, Precision, f
 from classsr.checkpoint import Networks, load_networks
 from classsr.errors import BackendError
 from classsr.model import Model
-from classsr.networks import as_branch
+from classsr.networks import ErrorClassifier, as_branch
 
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 OUT_OF_MEMORY = (
@@ -28,8 +28,10 @@ class PyTorchBackend:
     """Runs the networks with PyTorch, channels last in memory."""
 
     name = "torch"
+    version = torch.__version__
 
     def __init__(self, *, precision: Choice, threads: int | None) -> None:
+        self.threads = threads
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision: Precision = choose_precision(precision, self._device)
         torch.backends.cudnn.allow_tf32 = False  # f32 means all its bits
@@ -41,6 +43,8 @@ class PyTorchBackend:
         """Load the Class-Module, in f32; see `Backend.classifier`."""
         classifier = self._networks(model).classifier
         assert classifier is not None
+        if isinstance(classifier, ErrorClassifier):
+            return self._network(classifier, "f32")
         return self._network(nn.Sequential(classifier, nn.Softmax(dim=1)), "f32")
 
     def branch(self, model: Model, level: int) -> Network:

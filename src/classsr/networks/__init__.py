@@ -3,7 +3,7 @@
 from classsr.networks.bicubic import Bicubic
 from classsr.networks.branch import BRANCHES, Branch, BranchSpec, as_branch, build_branch
 from classsr.networks.carn import CARN
-from classsr.networks.classifier import Classifier
+from classsr.networks.classifier import Classifier, ErrorClassifier
 from classsr.networks.classsr import ClassSR
 from classsr.networks.compact import Compact
 from classsr.networks.fsrcnn import FSRCNN
@@ -21,6 +21,7 @@ __all__ = [
     "ClassSR",
     "Classifier",
     "Compact",
+    "ErrorClassifier",
     "SRResNet",
     "as_branch",
     "build_branch",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from classsr.networks.branch import BranchSpec, as_branch, build_branch
-from classsr.networks.classifier import Classifier
+from classsr.networks.classifier import Classifier, ErrorClassifier
 
 
 class ClassSR(nn.Module):
@@ -15,14 +15,19 @@ class ClassSR(nn.Module):
 
     Args:
         specs: the branches by level, all of one scale.
+        classifier: the paper's Class-Module by default.
 
     """
 
-    def __init__(self, specs: Sequence[BranchSpec]) -> None:
+    classifier: Classifier | ErrorClassifier
+
+    def __init__(
+        self, specs: Sequence[BranchSpec], classifier: Classifier | ErrorClassifier | None = None
+    ) -> None:
         super().__init__()
         self.specs = tuple(specs)
         self.branches = nn.ModuleList(build_branch(spec) for spec in specs)
-        self.classifier = Classifier(len(self.branches))
+        self.classifier = classifier or Classifier(len(self.branches))
 
     @property
     def scale(self) -> int:

@@ -115,6 +115,27 @@ class RoutedConfig(_Section):
     margin: Annotated[float, Field(ge=0)] = 0.0
 
 
+class ErrorsConfig(_Section):
+    """The last stage: by what errors are predicted.
+
+    "log-errors" is a Class-Module of its own, trained on what the branches get wrong; "calibration" keeps the paper's
+    and notes what every branch gets wrong on what it calls which level.
+    """
+
+    predict: Literal["log-errors", "calibration"] = "log-errors"
+    schedule: Schedule = Schedule(
+        optimizer="soap",
+        iterations=6_000,
+        batch=256,
+        learning_rate=3e-3,
+        validate_every=1_000,
+        precision="32-true",
+    )
+    bicubic: bool = (
+        True  # with log-errors: whether plain bicubic becomes level 0, before all branches
+    )
+
+
 def _as_list(table: object) -> object:
     """Let a single [branch] stand for an array of tables with one entry."""
     return [table] if isinstance(table, dict) else table
@@ -134,6 +155,7 @@ class Config(_Section):
     joint: Schedule
     loss: LossWeights = LossWeights()
     routed: RoutedConfig | None = None  # the paper's stage 3 by default
+    errors: ErrorsConfig = ErrorsConfig()
     on_collapse: Literal["mend", "stop"] = "mend"
 
     @model_validator(mode="after")

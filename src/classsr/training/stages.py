@@ -5,7 +5,8 @@ run/
 ├── ranking.npz     PSNR and level of every patch
 ├── branch-0/ ...   stage 1: each branch on the patches of its level
 ├── classifier/     stage 2: the Class-Module, branches frozen
-└── joint/          stage 3: everything together
+├── joint/          stage 3: everything together
+└── errors/         last: a Class-Module that predicts errors (see `error_classifier`)
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from classsr.data.ranking import Ranking, Upscale, load_ranking, rank, save_rank
 from classsr.errors import TrainingError, UsageError
 from classsr.flops import count_macs
 from classsr.model import find_model, sha256
-from classsr.networks import BranchSpec, ClassSR, build_branch
+from classsr.networks import BranchSpec, Classifier, ClassSR, build_branch
 from classsr.networks.branch import sizes
 from classsr.training.branch_errors import BranchErrors
 from classsr.training.collapse import collapse, health, start_afresh
@@ -261,6 +262,7 @@ def train_joint(experiment: Experiment) -> Path:
     routed = experiment.config.routed
     if routed is not None:
         model.freeze_classifier()
+        assert isinstance(model.classifier, Classifier)
         model.classifier.head.bias.data[-1] += routed.margin
     task = joint_task(experiment, model, count=experiment.config.joint.batch)
     folder = experiment.run / "joint"
@@ -337,7 +339,7 @@ def joint_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
     lr, hr = read_patches(
         pairs, _evenly(experiment.validation_patches(), config.data.validation_patches)
     )
-    costs = _relative_costs(model, patches.size)
+    costs = relative_costs(model, patches.size)
     levels = len(model.branches)
 
     def validate(network: nn.Module) -> dict[str, float]:
@@ -356,6 +358,7 @@ def joint_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
 
     def mend(network: nn.Module, mended: int) -> None:
         assert isinstance(network, ClassSR)
+        assert isinstance(network.classifier, Classifier)
         x = torch.cat([x for x, _ in _chunks(lr, hr, experiment.device)])
         start_afresh(network.classifier, x, seed=config.seed + mended + 1)
 
@@ -374,7 +377,7 @@ def joint_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
     )
 
 
-def _relative_costs(model: ClassSR, size: int) -> list[float]:
+def relative_costs(model: ClassSR, size: int) -> list[float]:
     """Return what a patch costs in each branch and, last, in the Class-Module, of what the hardest branch costs."""
     macs = [count_macs(module, size, size) for module in (*model.branches, model.classifier)]
     return [each / macs[-2] for each in macs]
