@@ -19,7 +19,7 @@ lint: $(BIN)/ruff $(BIN)/mypy
 	$(BIN)/mypy
 
 bench: $(BIN)/classsr
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/python benchmarks/run.py $(or $(ARGS),--out benchmarks/results.md)
 
 $(BIN)/%:
 	$(error Expected $@ but it is not installed: run "make setup" first)

@@ -1,235 +1,299 @@
-"""ClassSR against its own hardest branch everywhere: the same pictures, the same machine, the same run.
+"""ClassSR against its own hardest branch everywhere and against the research code's way: same machine, same run.
 
-    python benchmarks/run.py                    # what `make bench` runs
-    python benchmarks/run.py --pictures 0 --out docs/benchmark.md
+    python benchmarks/run.py --quick                        # a try, two minutes a model
+    python benchmarks/run.py --out benchmarks/results.md    # what `make bench` runs
 
-The opponent is `--route hardest`: no Class-Module, and tiles as large as waste the fewest pixels on halos. Both run in
-one process and take turns, which of the two comes first too; each is run once before the clock counts. Pictures are
-the first by name of each set. LR by MATLAB-style bicubic. Prints Markdown.
+(a) the hardest branch over the whole picture, in the fastest of all runtimes, precisions and tiles, which are tried on
+the first picture of every set; (b) the research code's way, each tile of 32 at step 28 alone, torch float32; (c) ours;
+(d) ours at budgets. All in one process, in turns, each run once before the clock counts. Pictures are the first by name
+of each set. Start-up and memory are those of fresh processes. Prints Markdown.
 """
 
 import argparse
-import importlib.metadata
 import os
-import platform
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from numpy.typing import NDArray
 
-import classsr
-from classsr.data.pairs import to_eight_bit
-from classsr.evaluation import read_hr
-from classsr.image import Picture, find_pictures, read, write
+from classsr.backends import Choice, open_backend
+from classsr.errors import UsageError
+from classsr.image import PNG, Picture, write
 from classsr.metrics import psnr
-from classsr.model import DEFAULT_MODEL
-from classsr.report import Report
-from classsr.resize import resize
-from classsr.upscaler import Upscaler
+from classsr.model import Model, bundled_models
+from classsr.report import Seconds
+from classsr.upscaler import BATCH_PIXELS, Upscaled, Upscaler
+from machine import describe, gemm_peak, medians, take_turns
+from opponents import Enlarge, Opponent, ResearchWay, find_opponent, hardest, unrouted_window
+from processes import memory_table, startup_table
+from subjects import DATA, RGB8, SETS, Subject, subjects
+from tables import (
+    AUTO,
+    AUTO_HEAD,
+    BUDGET_HEAD,
+    FILE_HEAD,
+    HARDEST,
+    RESEARCH,
+    RESEARCH_HEAD,
+    SPEED_HEAD,
+    TRIED_HEAD,
+    Run,
+    Runs,
+    auto_row,
+    budget_rows,
+    file_row,
+    research_row,
+    speed_row,
+    tried_row,
+)
 
-SETS: dict[str, tuple[str, int | None]] = {
-    "Kodak24": ("benchmark/Kodak24/HR", None),
-    "large/2k": ("large/2k", None),
-    "large/4k": ("large/4k", 3840),
-    "large/8k": ("large/8k", None),
+BUDGETS = (0.2, 0.3, 0.5, 0.8)
+CROP = (384, 512)  # LR pixels at most for the research code's way, which takes seconds for these
+TRIAL = (96, 128)  # of these to find out with how many threads it is faster
+PNG_WAYS = {
+    "default": dict(PNG.save_options),
+    "level 1, unfiltered": {"compression": 1, "filter": "none"},
 }
-"""Folder of HR pictures, and the long side that they are shrunk to first."""
 
-ROUTES = ("auto", "hardest")
-PACKAGES = ("openvino", "numpy", "pyvips-binary")
-STARTS = 5  # processes started for each start-up time
+Ways = Mapping[str, Callable[[], RGB8 | Upscaled]]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One route on one picture: the median of its seconds, the last report, and PSNR on RGB in dB."""
+class Settings:
+    """What is measured, as the command says. The first number of threads is that of most tables."""
 
-    seconds: float
-    report: Report
-    psnr_rgb: float
+    data: Path
+    sets: Sequence[str]
+    pictures: int
+    repeats: int
+    threads: Sequence[int]
+    budgets: Sequence[float] = BUDGETS
+    research_pictures: int = 2  # of each set
+    crop: tuple[int, int] = CROP
+    starts: int = 5  # processes for each start-up time
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Both routes on one picture."""
+class Measured:
+    """All ways on one set: runs on whole pictures, on crops, and, by number of threads, with fewer threads."""
 
-    auto: Run
-    hardest: Run
-
-
-def compare(upscaler: Upscaler, lr: NDArray[Any], hr: NDArray[Any], *, repeats: int) -> Comparison:
-    """Run both routes in turn, `repeats` times each after one that is not counted."""
-    scale = upscaler.model.config.scale
-    results = {route: upscaler.upscale(lr, route=route) for route in ROUTES}
-    quality = {
-        route: psnr(result.image, hr, data_range=255, border=scale)
-        for route, result in results.items()
-    }
-    seconds: dict[str, list[float]] = {route: [] for route in ROUTES}
-    for turn in range(repeats):
-        for route in ROUTES if turn % 2 == 0 else reversed(ROUTES):
-            started = time.perf_counter()
-            upscaler.upscale(lr, route=route)
-            seconds[route].append(time.perf_counter() - started)
-    auto, hardest = (
-        Run(statistics.median(seconds[route]), results[route].report, quality[route])
-        for route in ROUTES
-    )
-    return Comparison(auto, hardest)
+    name: str
+    first: Subject
+    opponent: Opponent
+    runs: list[Runs]
+    crops: list[Runs]
+    fewer: dict[int, list[Runs]]
 
 
-def compare_set(
-    upscaler: Upscaler, folder: Path, *, longest: int | None, pictures: int, repeats: int
-) -> Iterator[Comparison]:
-    """Compare on the first pictures of a folder by name; 0 means all."""
-    for path in find_pictures(folder)[: pictures or None]:
-        scale = upscaler.model.config.scale
-        hr = read_hr(path, scale=scale, longest=longest)
-        yield compare(upscaler, resize(hr, 1 / scale), hr, repeats=repeats)
-
-
-def row(name: str, comparisons: Sequence[Comparison]) -> str:
-    """Sum up one set: means over its pictures; the ratios of seconds also as median and range."""
-
-    def mean(values: list[float]) -> float:
-        return statistics.fmean(values)
-
-    autos = [comparison.auto for comparison in comparisons]
-    hardests = [comparison.hardest for comparison in comparisons]
-    seconds = [mean([run.seconds for run in runs]) for runs in (autos, hardests)]
-    ratios = sorted(a.seconds / h.seconds for a, h in zip(autos, hardests, strict=True))
-    macs = [mean([run.report.macs / 1e9 for run in runs]) for runs in (autos, hardests)]
-    quality = [mean([run.psnr_rgb for run in runs]) for runs in (autos, hardests)]
-    tiles = np.sum([run.report.tiles for run in autos], axis=0)
-    megapixels = mean([run.report.width * run.report.height / 1e6 for run in autos])
-    cells = [
-        name,
-        str(len(comparisons)),
-        f"{megapixels:.1f}",
-        f"{seconds[0]:.3f}",
-        f"{seconds[1]:.3f}",
-        f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
-        f"{macs[0]:.2f}",
-        f"{macs[1]:.2f}",
-        f"{macs[0] / macs[1]:.2f}",
-        f"{quality[0]:.2f}",
-        f"{quality[1]:.2f}",
-        f"{quality[0] - quality[1]:+.3f}",
-        " / ".join(f"{100 * share:.0f}" for share in tiles / tiles.sum()),
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-HEAD = """\
-| set | pictures | SR Mpx | s auto | s hardest | ratio, median (range) | GMACs auto | GMACs hardest | ratio \
-| dB auto | dB hardest | difference | tiles per level, % |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
-
-
-def time_process(arguments: Sequence[str | Path]) -> list[float]:
-    """Start `classsr ARGUMENTS` several times; return the seconds that the whole process took, sorted."""
-    seconds = []
-    for _ in range(STARTS):
-        started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "classsr", *arguments], check=True, capture_output=True
-        )
-        seconds.append(time.perf_counter() - started)
-    return sorted(seconds)
-
-
-def startup_table(picture: Path, options: Sequence[str]) -> str:
-    """Time `classsr --version` and the first output of a 512x512 input, a crop of `picture`."""
-    with tempfile.TemporaryDirectory() as name:
-        source = Path(name) / "in.png"
-        write(Picture(to_eight_bit(read(picture).rgb)[:512, :512]), source)
-        size = read(source)
-        output = Path(name) / "out.png"
-        version = time_process(["--version"])
-        first = time_process(["upscale", source, "-o", output, "--overwrite", *options])
-    lines = [
-        f"| whole process, {STARTS} starts | best, s | median, s |",
-        "|---|---|---|",
-        f"| `classsr --version` | {version[0]:.2f} | {statistics.median(version):.2f} |",
-        f"| `classsr upscale` of {size.width}x{size.height} | {first[0]:.2f} | {statistics.median(first):.2f} |",
-    ]
-    return "\n".join(lines)
-
-
-def describe_machine() -> str:
-    """Say on what this ran: processor, cores, load, versions, date."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = models[0].partition(":")[2].strip() if models else processor
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    versions = [f"classsr {classsr.__version__}", f"Python {platform.python_version()}"]
-    for package in PACKAGES:
+def compare(ways: Ways, subject: Subject, *, repeats: int) -> Runs:
+    """Run ways in turn, after one run of each that is not counted; leave out budgets that cannot be met."""
+    results = {}
+    for name, way in ways.items():
         try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{package} (not installed)")
-    return (
-        f"{processor}, {os.cpu_count()} cores, load {load} before the start; {', '.join(versions)}; "
-        f"{datetime.now(UTC):%Y-%m-%d}."
-    )
+            results[name] = way()
+        except UsageError as exc:
+            print(f"{subject.name}: {exc}", file=sys.stderr)
+    seconds = medians(take_turns({name: ways[name] for name in results}, repeats=repeats))
+    border = len(subject.hr) // len(subject.lr)
+    runs = {}
+    for name, result in results.items():
+        image = result.image if isinstance(result, Upscaled) else result
+        report = result.report if isinstance(result, Upscaled) else None
+        quality = psnr(image, subject.hr, data_range=255, border=border)
+        runs[name] = Run(seconds[name], quality, report)
+    return runs
 
 
-def parse() -> argparse.Namespace:
-    """Parse the arguments."""
+def ways(
+    lr: RGB8, opponent: Enlarge, upscaler: Upscaler, budgets: Sequence[float] = ()
+) -> dict[str, Callable[[], RGB8 | Upscaled]]:
+    """Return (a), (c) and (d) for one picture."""
+    found: dict[str, Callable[[], RGB8 | Upscaled]] = {
+        HARDEST: partial(opponent, lr),
+        AUTO: partial(upscaler.upscale, lr),
+    }
+    for budget in budgets:
+        found[str(budget)] = partial(upscaler.upscale, lr, budget=budget)
+    return found
+
+
+def predicts_errors(model: Model) -> bool:
+    """Whether the model can be given budgets."""
+    info = model.config.classifier
+    return info is not None and (info.predicts == "log-errors" or info.errors is not None)
+
+
+def measure_set(name: str, upscaler: Upscaler, settings: Settings) -> Measured:
+    """Compare all ways on the first pictures of a set."""
+    model, repeats = upscaler.model, settings.repeats
+    budgets = settings.budgets if predicts_errors(model) else ()
+    most, *less = settings.threads
+    fewer = {count: Upscaler(str(model.folder), threads=count) for count in less}
+    pictures = subjects(settings.data, name, pictures=settings.pictures, scale=model.config.scale)
+    research = ResearchWay(model, threads=most)
+    measured: Measured | None = None
+    for subject in pictures:
+        lr = subject.lr
+        if measured is None:
+            opponent = find_opponent(upscaler, lr, threads=most)
+            research.choose_threads(subject.centre(*TRIAL).lr)
+            measured = Measured(name, subject, opponent, [], [], {count: [] for count in less})
+        found = ways(lr, measured.opponent.enlarge, upscaler, budgets)
+        measured.runs.append(compare(found, subject, repeats=repeats))
+        if len(measured.crops) < settings.research_pictures:
+            crop = subject.centre(*settings.crop)
+            research.tune(crop.lr, upscaler.upscale(crop.lr).levels)
+            found = ways(crop.lr, measured.opponent.enlarge, upscaler)
+            found[RESEARCH] = partial(research, crop.lr)
+            measured.crops.append(compare(found, crop, repeats=repeats))
+        for count, other in fewer.items():
+            found = ways(lr, partial(hardest, other), other)
+            measured.fewer[count].append(compare(found, subject, repeats=repeats))
+        print(f"{model.config.name}: {name}, {subject.name}", file=sys.stderr)
+    assert measured is not None
+    return measured
+
+
+def measure_speed(model: Model, lr: RGB8, *, threads: int) -> Iterator[str]:
+    """Measure GFLOP/s of every branch in the tiles of the hardest branch everywhere, and of matrix products."""
+    native = open_backend("openvino", precision="auto", threads=threads).precision
+    precisions: list[Choice] = ["f32"] if native == "f32" else [native, "f32"]
+    height, width = unrouted_window(model, lr)
+    count = max(BATCH_PIXELS // (height * width), 1)
+    batch = np.random.default_rng(0).random((count, 3, height, width), np.float32)
+    yield f"Windows of {width} x {height}, {count} at a time, OpenVINO; GFLOP/s are 2 x MACs / s.\n"
+    yield from SPEED_HEAD
+    for precision in precisions:
+        backend = open_backend("openvino", precision=precision, threads=threads)
+        jobs = {}
+        for level in range(len(model.config.levels)):
+            network = backend.branch(model, level)
+            network(batch)
+            jobs[str(level)] = partial(network, batch)
+        seconds = take_turns(jobs, repeats=9)
+        peak, by = gemm_peak(precision, threads=threads)
+        for level, info in enumerate(model.config.levels):
+            work = 2e-9 * info.macs_per_pixel * count * height * width
+            speeds = [work / each for each in seconds[str(level)]]
+            yield speed_row(precision, info.label, speeds, peak, by)
+
+
+def measure_files(upscaler: Upscaler, measured: Measured, *, repeats: int) -> Iterator[str]:
+    """Measure where the time of (c) goes from PNG to PNG, with our PNG and with the quickest."""
+    lr, name = measured.first.lr, measured.first.name
+    in_memory = [upscaler.upscale(lr).report.seconds.networks for _ in range(repeats)]
+    found: dict[str, list[Seconds]] = {way: [] for way in PNG_WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        source, output = Path(folder) / "in.png", Path(folder) / "out.png"
+        write(Picture(lr), source)
+        for _ in range(repeats):
+            for way, options in PNG_WAYS.items():
+                with patch.dict(PNG.save_options, options, clear=True):
+                    report = upscaler.upscale_file(source, output, overwrite=True)
+                found[way].append(report.seconds)
+    for way, seconds in found.items():
+        yield file_row(measured.name, name, way, seconds, statistics.median(in_memory))
+
+
+def measure_model(name: str, settings: Settings) -> Iterator[str]:
+    """Measure everything for one model: lines of Markdown."""
+    most, *less = settings.threads
+    upscaler = Upscaler(name, threads=most)
+    model = upscaler.model
+    sets = [measure_set(each, upscaler, settings) for each in settings.sets]
+    largest, smallest = sets[-1], sets[0]
+    report = upscaler.upscale(smallest.first.lr).report
+    yield f"## {model.config.name}, {report.backend} {report.precision}, {most} threads\n"
+    yield from [*AUTO_HEAD, *(auto_row(each.name, each.runs) for each in sets)]
+    rows = [row for each in sets for row in budget_rows(each.name, each.runs, settings.budgets)]
+    if rows:
+        yield "\nAt budgets, shares of the hardest branch's cost:\n"
+        yield from [*BUDGET_HEAD, *rows]
+    levels = "its argmax"
+    if ResearchWay(model, threads=most).predicts_errors:
+        levels = (
+            "argmin of predicted error + price x MACs, priced to the mean MACs of the levels of (c)"
+        )
+    yield f"\nThe research code's way, on one thread or {most}, whichever is faster, levels by {levels}."
+    yield "The middle of every picture:\n"
+    size = f"{settings.crop[1]} x {settings.crop[0]}"
+    yield from [*RESEARCH_HEAD, *(research_row(each.name, each.crops, size) for each in sets)]
+    yield "\nWhat (a) is, and how many times as long other ways took:\n"
+    yield from TRIED_HEAD
+    for each in sets:
+        yield tried_row(each.name, each.first.name, each.opponent.name, each.opponent.tried)
+    for count in less:
+        yield f"\nThreads: {count}; here (a) is the engine's own:\n"
+        yield from [*AUTO_HEAD, *(auto_row(each.name, each.fewer[count]) for each in sets)]
+    yield "\nFrom PNG to PNG, first picture, medians:\n"
+    yield from FILE_HEAD
+    for each in sets:
+        yield from measure_files(upscaler, each, repeats=settings.repeats)
+    yield ""
+    yield from measure_speed(model, largest.first.lr, threads=most)
+    options = ["--model", str(model.folder), "--threads", str(most)]
+    yield ""
+    yield from memory_table({each.name: each.first.lr for each in sets}, options)
+    yield ""
+    yield from startup_table(largest.first.lr, options, starts=settings.starts)
+    yield ""
+
+
+def parse() -> tuple[Settings, list[str], Path | None]:
+    """Parse the arguments: what to measure, on which models, and where to write it."""
+    cores = os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="all pictures")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder")
+    parser.add_argument("--data", type=Path, default=DATA, help="all pictures")
+    parser.add_argument("--models", nargs="+", default=bundled_models(), help="names or folders")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--pictures", type=int, default=3, help="of each set; 0: all")
-    parser.add_argument("--repeats", type=int, default=5, help="of each route on each picture")
-    parser.add_argument("--threads", type=int, help="all cores by default")
-    parser.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto")
-    parser.add_argument("--out", type=Path, help="also write the table into this file")
-    return parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=5, help="of each way on each picture")
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({cores, 1}, reverse=True))
+    parser.add_argument("--out", type=Path, help="also write the tables into this file")
+    parser.add_argument("--quick", action="store_true", help="little of everything, to try it")
+    options = parser.parse_args()
+    given = (options.data, options.sets, options.pictures, options.repeats, options.threads)
+    settings = Settings(*given)
+    if options.quick:
+        settings = Settings(
+            options.data,
+            sets=options.sets[:2],
+            pictures=1,
+            repeats=2,
+            threads=options.threads,
+            budgets=BUDGETS[1:3],
+            research_pictures=1,
+            crop=TRIAL,
+            starts=2,
+        )
+    return settings, options.models, options.out
 
 
 def main() -> None:
     """Measure and print."""
-    options = parse()
-    machine = describe_machine()
-    upscaler = Upscaler(options.model, threads=options.threads, precision=options.precision)
-    rows = []
-    for name in options.sets:
-        folder, longest = SETS[name]
-        limits = {"longest": longest, "pictures": options.pictures, "repeats": options.repeats}
-        rows.append(row(name, list(compare_set(upscaler, options.data / folder, **limits))))
-        print(rows[-1], file=sys.stderr)
-    passed_on = ["--model", options.model, "--precision", options.precision]
-    passed_on += [] if options.threads is None else ["--threads", str(options.threads)]
-    first = find_pictures(options.data / SETS["large/2k"][0])[0]
-    report = upscaler.upscale(np.zeros((8, 8, 3), np.uint8)).report
-    text = "\n".join(
-        [
-            f"Model {report.model}, {report.backend} {report.precision}. {machine}",
-            f"Made by `{shlex.join(['python', 'benchmarks/run.py', *sys.argv[1:]])}`; means over the pictures, "
-            f"medians of {options.repeats} runs.",
-            "",
-            HEAD,
-            *rows,
-            "",
-            startup_table(first, passed_on),
-        ]
-    )
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    settings, models, out = parse()
+    lines = [
+        "# Measured\n",
+        f"{describe()}\n",
+        f"Made by `{shlex.join(['python', 'benchmarks/run.py', *sys.argv[1:]])}`: {(__doc__ or '').splitlines()[0]}",
+        "(a) the hardest branch everywhere at its fastest, (b) the research code's way, (c) ours, (d) ours at budgets; "
+        f"seconds from LR to SR in memory, medians of {settings.repeats} runs in turns, means over pictures; PSNR on "
+        f"RGB, a border of the scale left out.\n",
+    ]
+    print("\n".join(lines))
+    for model in models:
+        for row in measure_model(model, settings):
+            print(row, flush=True)
+            lines.append(row)
+    if out is not None:
+        out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
