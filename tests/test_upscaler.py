@@ -769,7 +769,7 @@ def test_an_unknown_tiling_is_refused() -> None:
 
 
 def report_on(
-    pixels: Array, *, route: str = "auto", tiling: Tiling = "halo", backend: Backend | None = None
+    pixels: Array, *, route: str = "argmax", tiling: Tiling = "halo", backend: Backend | None = None
 ) -> Report:
     return upscaler_on(backend or FakeBackend(), tiling=tiling).upscale(pixels, route=route).report
 
@@ -812,7 +812,7 @@ def test_one_level_everywhere_never_costs_more_in_large_tiles_than_in_small_ones
 ) -> None:
     pixels = np.zeros((height, width, 3), np.uint8)
 
-    unrouted, routed = (report_on(pixels, route=route).macs for route in ("easiest", "auto"))
+    unrouted, routed = (report_on(pixels, route=route).macs for route in ("easiest", "argmax"))
 
     assert unrouted < routed
 

@@ -21,6 +21,7 @@ LARGEST = (
 )
 BAND_PIXELS = 2**22  # LR pixels in a band at most: 200 MB of the enlarged picture in 8 bits
 TRIES = 8  # plans made for one picture at most; 2 to 4 as a rule
+WORTH = 0.6  # of the hardest level's cost: where the easiest costs more, nothing is judged
 SPARE = 0.03  # of a budget that may be left over
 NEAR = 0.002  # dB of a loss that may be left over, and besides
 NEARLY = 0.05  # of it
@@ -87,8 +88,9 @@ class Planner:
 
     @property
     def may_pay(self) -> bool:
-        """Whether routing could save anything, if all tiles were as easy as can be."""
-        return self.at_levels(np.zeros(self.grid.shape, np.int64)).cost < self.cost_hardest
+        """Whether routing would save much if all tiles were as easy as can be; else judging them is seldom repaid."""
+        cheapest = self.at_levels(np.zeros(self.grid.shape, np.int64))
+        return cheapest.cost <= WORTH * self.cost_hardest
 
     def one_level(self, level: int, reason: str) -> Plan:
         """Plan one level for all, in as few and equal blocks as memory allows, without the Class-Module."""
@@ -170,17 +172,14 @@ class Planner:
             start=_price(weighted, self._alone, lambda levels: self._alone[levels].sum() <= most),
             reason=f"The best predicted for at most {share:.3g} of what the hardest branch everywhere costs.",
         )
-        if plan is not None:
-            plan = self._raise(plan, weighted, left=budget - plan.cost)
-        else:
-            least = self.at_levels(np.zeros(self.grid.shape, np.int64))
-            if least.cost > budget:
-                raise UsageError(
-                    f"Expected a budget of at least {math.ceil(1000 * least.share) / 1000:g} of the hardest branch's "
-                    f"cost ({least.cost:.2g} s) for this picture but got {share:.3g} ({budget:.2g} s)."
-                )
-            plan = least
-        return plan
+        if plan is None:
+            plan = self.at_levels(np.zeros(self.grid.shape, np.int64))
+        if plan.cost > budget:
+            raise UsageError(
+                f"Expected a budget of at least {math.ceil(1000 * plan.share) / 1000:g} of the hardest branch's cost "
+                f"({plan.cost:.2g} s) for this picture but got {share:.3g} ({budget:.2g} s)."
+            )
+        return self._raise(plan, weighted, left=budget - plan.cost)
 
     def _weighted(self, errors: Errors) -> Errors:
         """Weight the tiles by their part of the picture, so that the sum over tiles is the picture's error."""
