@@ -94,7 +94,7 @@ def test_a_flat_tile_is_no_infinity() -> None:
 def test_a_checkpoint_keeps_it(tmp_path: Path) -> None:
     specs = [BranchSpec("bicubic", None, 4), BranchSpec("fsrcnn", 4, 4)]
     model = ClassSR(specs, ErrorClassifier(2)).eval()
-    model.classifier.gains.fill_(0.3)  # type: ignore[union-attr,operator]
+    model.classifier.gains.fill_(0.3)  # type: ignore[operator]
     x = torch.rand(3, 3, 32, 32)
 
     save_classsr(model, tmp_path / "a.safetensors")
@@ -293,7 +293,7 @@ def test_the_paper_s_class_module_can_be_calibrated_instead(experiment: Experime
     config = experiment.config.model_copy(update={"errors": errors})
     trained = load_classsr(experiment.run / "joint" / "last.safetensors")
     with torch.no_grad():  # sure of itself, by brightness
-        trained.classifier.head.weight.normal_(std=9)  # type: ignore[union-attr,operator]
+        trained.classifier.head.weight.normal_(std=9)  # type: ignore[operator]
     save_classsr(trained, experiment.run / "joint" / "last.safetensors")
 
     networks = load_networks(train_errors(replace(experiment, config=config)))

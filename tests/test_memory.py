@@ -136,7 +136,7 @@ def test_a_stream_keeps_a_device_busy_and_its_memory_bounded() -> None:
 
 def test_a_stream_goes_through_many_networks_in_order() -> None:
     networks = [Small(1000), SmallQueue(1000), SmallQueue(1000), repeat, SmallQueue(20)]
-    jobs = [(spare_memory(networks[n % 5]), numbers(1 + n % 4, 3)) for n in range(20)]
+    jobs = [(spare_memory(networks[n % 5]), numbers(1 + n % 4, 3)) for n in range(20)]  # type: ignore[arg-type]
 
     for found, (_, batch) in zip(stream(jobs), jobs, strict=True):
         np.testing.assert_array_equal(found, repeat(batch))

@@ -501,7 +501,7 @@ def test_a_routed_stage_three_leaves_the_classifier_but_for_the_margin(copy: Exp
     stages.train_joint(routed(copy, 0.5))
 
     after = load_classsr(copy.run / "joint" / LAST)
-    lead = after.classifier.head.bias - before.classifier.head.bias
+    lead = after.classifier.head.bias - before.classifier.head.bias  # type: ignore[operator]
     torch.testing.assert_close(lead, torch.tensor([0.0, 0.0, 0.5]))
     after.classifier.head.bias.data = before.classifier.head.bias.data
     assert_same(after.classifier, before.classifier)
@@ -544,7 +544,7 @@ def collapsed(copy: Experiment) -> Experiment:
     shutil.rmtree(copy.run / "joint")
     model = load_classsr(copy.run / "classifier" / LAST)
     with torch.no_grad():
-        model.classifier.head.bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))
+        model.classifier.head.bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))  # type: ignore[operator]
     save_classsr(model, copy.run / "classifier" / LAST)
     return copy
 
