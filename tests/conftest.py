@@ -13,11 +13,6 @@ settings.load_profile("classsr")
 DATA = Path(os.environ.get("CLASSSR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of Ctrl-C first: late in a long run, with every engine loaded, one has ended the process."""
-    items.sort(key=lambda item: "ctrl_c" not in item.name)
-
-
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of training and benchmark pictures; tests that need it skip where it is absent."""

@@ -1,5 +1,6 @@
 """Every backend computes what the plain float32 path of PyTorch computes, and says in our words why it cannot."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -412,3 +413,32 @@ def test_a_batch_that_is_no_rgb_is_refused_with_its_shape(name: str) -> None:
 
     with pytest.raises(BackendError, match=r"\(1, 4, 8, 8\)"):
         network(np.zeros((1, 4, 8, 8), np.float32))
+
+
+DROPPED = """
+import gc, os, signal, time
+from classsr.backends import open_backend
+from classsr.model import find_model
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+model = find_model("fsrcnn-x4")
+backends = [open_backend("openvino", precision="f32", threads=1) for _ in range(3)]
+networks = [backend.branch(model, 0) for backend in backends]
+for first in (1, 0, 0):
+    del backends[first], networks[first]
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(9)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_ctrl_c_interrupts_after_engines_were_let_go_of_in_any_order() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "interrupted\n")

@@ -1,5 +1,6 @@
 """OpenVINO: the default engine on a CPU. One dynamic-shape model per network."""
 
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 
@@ -20,6 +21,16 @@ LONE_PIXEL = (
 )
 
 
+@cache
+def _core() -> ov.Core:
+    """Return the one Core of this process, which is never let go of.
+
+    OpenVINO 2026.4 gives the thread a stack for signals and, when one of several Cores ends, may leave it on one that
+    was freed: the next Ctrl-C would be a segmentation fault.
+    """
+    return ov.Core()
+
+
 class OpenVINOBackend:
     """Runs ONNX graphs with OpenVINO on the CPU."""
 
@@ -28,7 +39,7 @@ class OpenVINOBackend:
 
     def __init__(self, *, precision: Choice, threads: int | None) -> None:
         self.threads = threads
-        self._core = ov.Core()
+        self._core = _core()
         self._settings = {
             hint.performance_mode(): hint.PerformanceMode.LATENCY,
             hint.num_requests(): 1,
