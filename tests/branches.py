@@ -5,7 +5,15 @@ from functools import partial
 import torch
 from torch import nn
 
-from classsr.networks import BRANCHES, RCAN, BranchSpec, SRResNet, build_branch
+from classsr.networks import (
+    BRANCHES,
+    RCAN,
+    BranchSpec,
+    Classifier,
+    ClassSR,
+    SRResNet,
+    build_branch,
+)
 from classsr.networks.branch import BranchKind, sizes
 
 WIDTH, DEPTH = 8, 2
@@ -52,6 +60,12 @@ def make_positive(module: nn.Module) -> None:
         if parameter.requires_grad:
             inputs = parameter[0].numel() if parameter.ndim > 1 else 16
             nn.init.uniform_(parameter, 0.5 / inputs, 1.5 / inputs)
+
+
+def head_of(model: ClassSR) -> nn.Linear:
+    """The last layer of the paper's Class-Module."""
+    assert isinstance(model.classifier, Classifier)
+    return model.classifier.head
 
 
 def parameters(module: nn.Module) -> int:

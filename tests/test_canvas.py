@@ -77,7 +77,8 @@ def test_within_a_cell_nothing_but_its_level_is_seen_or_a_harder_one(
 @pytest.mark.parametrize("turn", range(4))
 def test_a_harder_level_fades_out_over_its_easier_neighbour(turn: int) -> None:
     levels = np.rot90(np.array([[1, 0]]), turn)
-    grid = TileGrid(*(TILE * side for side in levels.shape), tile=TILE, step=TILE)  # type: ignore[misc]
+    rows, columns = levels.shape
+    grid = TileGrid(rows * TILE, columns * TILE, tile=TILE, step=TILE)
 
     out = np.rot90(run(grid, levels, whole(grid)), -turn)
 

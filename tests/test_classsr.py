@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from branches import SHALLOW, randomise, small_spec
+from branches import SHALLOW, head_of, randomise, small_spec
 from classsr.networks import BRANCHES, BranchSpec, Classifier, ClassSR
 
 pytestmark = pytest.mark.usefixtures("same_weights")
@@ -44,10 +44,10 @@ def decided(model: ClassSR) -> Tensor:
     """Sub-images of which every level gets some, whatever the weights."""
     x = torch.rand(24, 3, 12, 12) * torch.linspace(0, 1, 24)[:, None, None, None]
     with torch.no_grad():
-        nn.init.normal_(model.classifier.head.weight)  # type: ignore[arg-type]
-        nn.init.zeros_(model.classifier.head.bias)  # type: ignore[arg-type]
+        nn.init.normal_(head_of(model).weight)
+        nn.init.zeros_(head_of(model).bias)
         logits = model.classifier(x)
-        model.classifier.head.bias.sub_(logits.median(dim=0).values)  # type: ignore[operator]
+        head_of(model).bias.sub_(logits.median(dim=0).values)
     levels = model.probabilities(x).argmax(dim=1).tolist()
     assert set(levels) == set(range(len(model.branches)))
     return x
@@ -87,9 +87,9 @@ def test_the_classifier_learns_from_the_mixture_alone() -> None:
 
     torch.autograd.backward(model.mixture(x)[0].square().mean())
 
-    weight = model.classifier.head.weight
+    weight = head_of(model).weight
     assert weight.grad is not None
-    assert weight.grad.abs().max() > 0  # type: ignore[operator]
+    assert weight.grad.abs().max() > 0
 
 
 def test_the_error_of_the_mixture_is_the_mixture_of_the_errors() -> None:
@@ -105,8 +105,7 @@ def test_the_error_of_the_mixture_is_the_mixture_of_the_errors() -> None:
 
     torch.testing.assert_close(found[0], expected[0] - hr, rtol=0, atol=1e-5)
     torch.testing.assert_close(found[1], expected[1])
-    weight = model.classifier.head.weight
-    assert isinstance(weight, torch.Tensor)
+    weight = head_of(model).weight
     gradients = [
         torch.autograd.grad(e.abs().mean(), weight)[0] for e in (found[0], expected[0] - hr)
     ]

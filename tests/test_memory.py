@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classsr.backends import stream
-from classsr.backends.base import AHEAD, Floats, Pending
+from classsr.backends.base import AHEAD, Floats, Network, Pending
 from classsr.backends.memory import spare_memory
 from classsr.errors import BackendError, OutOfMemoryError
 from fakes import repeat
@@ -135,8 +135,14 @@ def test_a_stream_keeps_a_device_busy_and_its_memory_bounded() -> None:
 
 
 def test_a_stream_goes_through_many_networks_in_order() -> None:
-    networks = [Small(1000), SmallQueue(1000), SmallQueue(1000), repeat, SmallQueue(20)]
-    jobs = [(spare_memory(networks[n % 5]), numbers(1 + n % 4, 3)) for n in range(20)]  # type: ignore[arg-type]
+    networks: list[Network] = [
+        Small(1000),
+        SmallQueue(1000),
+        SmallQueue(1000),
+        repeat,
+        SmallQueue(20),
+    ]
+    jobs = [(spare_memory(networks[n % 5]), numbers(1 + n % 4, 3)) for n in range(20)]
 
     for found, (_, batch) in zip(stream(jobs), jobs, strict=True):
         np.testing.assert_array_equal(found, repeat(batch))

@@ -98,9 +98,10 @@ def test_a_loss_is_kept_and_nearly_used(loss: float, seed: int) -> None:
 
     assert_covers(plan)
     assert plan.loss == pytest.approx(loss_of(plan, errors), abs=1e-9)
-    assert plan.loss <= loss  # type: ignore[operator]
+    assert plan.loss is not None
+    assert plan.loss <= loss
     if plan.share < 0.9 and (plan.levels > 0).any():
-        assert plan.loss >= 0.9 * loss - 5 * NEAR  # type: ignore[operator]
+        assert plan.loss >= 0.9 * loss - 5 * NEAR
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from branches import head_of
 from classsr.checkpoint import load_branch, load_classsr, save_branch, save_classsr
 from classsr.data.pairs import Pairs, pack
 from classsr.data.patches import Patches, batch, draw, read_patches
@@ -501,9 +502,9 @@ def test_a_routed_stage_three_leaves_the_classifier_but_for_the_margin(copy: Exp
     stages.train_joint(routed(copy, 0.5))
 
     after = load_classsr(copy.run / "joint" / LAST)
-    lead = after.classifier.head.bias - before.classifier.head.bias  # type: ignore[operator]
+    lead = head_of(after).bias - head_of(before).bias
     torch.testing.assert_close(lead, torch.tensor([0.0, 0.0, 0.5]))
-    after.classifier.head.bias.data = before.classifier.head.bias.data
+    head_of(after).bias.data = head_of(before).bias.data
     assert_same(after.classifier, before.classifier)
 
 
@@ -544,7 +545,7 @@ def collapsed(copy: Experiment) -> Experiment:
     shutil.rmtree(copy.run / "joint")
     model = load_classsr(copy.run / "classifier" / LAST)
     with torch.no_grad():
-        model.classifier.head.bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))  # type: ignore[operator]
+        head_of(model).bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))
     save_classsr(model, copy.run / "classifier" / LAST)
     return copy
 

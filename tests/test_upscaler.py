@@ -418,9 +418,9 @@ def test_every_tile_runs_through_the_branch_of_its_level(rows: int) -> None:
 
     np.testing.assert_array_equal(result.levels, levels)
     painted = COLOUR[levels].repeat(SCALE * TILE, axis=0).repeat(SCALE * TILE, axis=1)
-    inside = np.arange(SCALE * TILE)
-    inside = (inside >= FEATHER * SCALE) & (inside < SCALE * (TILE - FEATHER))  # type: ignore[assignment]
-    inside = np.outer(np.tile(inside, rows), np.tile(inside, 4))  # type: ignore[assignment]
+    place = np.arange(SCALE * TILE)
+    within = (place >= FEATHER * SCALE) & (place < SCALE * (TILE - FEATHER))
+    inside = np.outer(np.tile(within, rows), np.tile(within, 4))
     np.testing.assert_array_equal(result.image[inside], painted[inside][:, None].repeat(3, axis=1))
     assert np.isin(result.image[~inside], np.arange(COLOUR[0], COLOUR[2] + 1)).all()
 
