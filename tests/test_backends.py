@@ -292,7 +292,7 @@ def test_a_backend_tells_its_name_and_precision(name: str, precision: Precision)
 def test_auto_takes_bf16_where_the_processor_has_it(
     capabilities: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openvino.Core", processor_with(capabilities))
+    monkeypatch.setattr("classsr.backends.openvino._core", processor_with(capabilities))
 
     backend = open_backend("openvino", precision="auto", threads=None)
 
@@ -303,7 +303,7 @@ def test_auto_takes_bf16_where_the_processor_has_it(
 def test_a_precision_that_the_processor_lacks_is_refused_with_the_remedy(
     precision: Choice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openvino.Core", processor_with(["FP32"]))
+    monkeypatch.setattr("classsr.backends.openvino._core", processor_with(["FP32"]))
 
     with pytest.raises(BackendError, match=f"no {precision} arithmetic; use --precision f32"):
         open_backend("openvino", precision=precision, threads=None)

@@ -8,6 +8,8 @@
     ├── model.safetensors   the same weights for PyTorch
     └── README.md           the model card
 
+An export may add every graph as OpenVINO IR (.xml and .bin), for other programs.
+
 Training writes such folders and the upscaler reads them; neither knows the other. Loads no network itself.
 """
 
