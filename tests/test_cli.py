@@ -381,6 +381,25 @@ def test_evaluate_prints_json(run: CommandLine) -> None:
     assert sum(picture["shares"]) == pytest.approx(1)
 
 
+def test_pack_makes_the_copies_that_are_asked_for(run: CommandLine) -> None:
+    pairs = write_landscapes(run.folder / "hr", 1, 64, 80)
+
+    run("data", "pack", pairs, "pairs", "--workers", "1", "--shrinks", "1, 0.5")
+
+    assert [entry.shrink for entry in open_pairs(run.folder / "pairs").entries] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("shrinks", ["", "0", "1.5", "1,1", "1;0.5", "nan"])
+def test_pack_refuses_senseless_copies(run: CommandLine, shrinks: str) -> None:
+    pairs = write_landscapes(run.folder / "hr", 1, 64, 80)
+
+    ended = run("data", "pack", pairs, "pairs", "--shrinks", shrinks)
+
+    assert ended.code == 2
+    assert "--shrinks" in ended.err
+    assert not (run.folder / "pairs").exists()
+
+
 @pytest.fixture
 def trained(run: CommandLine) -> Path:
     """A run with a ranking of twelve patches and some training, and its pairs."""

@@ -122,6 +122,14 @@ def test_another_number_of_branch_schedules_is_refused(
         load_config(write(tmp_path, text))
 
 
+def test_classes_have_patches_of_the_size_that_was_ranked(tmp_path: Path) -> None:
+    text = VALID.replace("iterations = 20", "iterations = 20\npatch_size = 48")
+    assert text != VALID
+
+    with pytest.raises(UsageError, match=r"patches of 32 LR pixels, as they are ranked, .* got 48"):
+        load_config(write(tmp_path, text))
+
+
 def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, VALID))
 

@@ -29,7 +29,7 @@ from classsr.errors import InputError, ModelError, TrainingError, UsageError
 from classsr.model import find_model, sha256
 from classsr.networks import BranchSpec, ClassSR, build_branch
 from classsr.training import branch_errors, stages
-from classsr.training.config import Config, LossWeights, RankingConfig, RoutedConfig
+from classsr.training.config import BranchSchedule, Config, LossWeights, RankingConfig, RoutedConfig
 from classsr.training.loop import to_tensor
 from classsr.training.losses import average_loss, class_loss
 from classsr.training.stages import BEST, LAST, Experiment, classsr_losses
@@ -237,6 +237,62 @@ def test_a_branch_sees_the_patches_of_its_class_only(finished: Finished, level: 
         patches = seen[0]
         found = zip(patches.picture, patches.y, patches.x, strict=True)
         assert {level_of[place] for place in found} == {level}
+
+
+def with_branch(experiment: Experiment, run: Path, **more: object) -> Experiment:
+    """The same experiment, but for how its branches are trained."""
+    branch = BranchSchedule.model_validate(schedule(4, 2) | more)
+    config = experiment.config.model_copy(update={"branch": (branch,)})
+    return replace(experiment, config=config, run=run)
+
+
+def test_a_branch_can_learn_from_larger_patches_of_every_class(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = with_branch(finished.experiment, tmp_path, patches="all", patch_size=40)
+    trained, validated = [], []
+
+    def recorded(pairs: Pairs, patches: Patches, **options: Any) -> tuple[Any, Any]:  # noqa: ANN401
+        trained.append(patches)
+        return batch(pairs, patches, **options)
+
+    def recorded_read(pairs: Pairs, patches: Patches) -> tuple[Any, Any]:
+        validated.append(patches)
+        return read_patches(pairs, patches)
+
+    monkeypatch.setattr(stages, "batch", recorded)
+    monkeypatch.setattr(stages, "read_patches", recorded_read)
+
+    stages.train_branch(experiment, 0)
+
+    expected = experiment.training_patches(40)
+    assert {patches.size for patches in trained} == {40}
+    assert not names(experiment, expected) & held_out_names()
+    assert np.array_equal(trained[0].picture, expected.picture)
+    assert {(len(p), p.size) for p in validated} == {(CONFIG.data.validation_patches, 32)}
+
+
+@pytest.mark.parametrize("file", ["branch-1/best.safetensors", "joint/last.safetensors"])
+def test_a_branch_can_go_on_from_another_run(finished: Finished, tmp_path: Path, file: str) -> None:
+    source = finished.experiment.run / file
+    with_ranking = tmp_path / "run"
+    with_ranking.mkdir()
+    shutil.copy(finished.experiment.run / "ranking.npz", with_ranking)
+    still = {"learning_rate": 1e-30, "final_learning_rate": 0.0}
+    experiment = with_branch(finished.experiment, with_ranking, start=str(source), **still)
+
+    path = stages.train_branch(experiment, 1)
+
+    before = load_branch(source)[0] if "branch" in file else load_classsr(source).branches[1]
+    assert_same(load_branch(path)[0], before)
+
+
+def test_a_branch_goes_on_only_from_one_of_its_sizes(finished: Finished, tmp_path: Path) -> None:
+    source = finished.experiment.run / "branch-1" / BEST
+    experiment = with_branch(finished.experiment, tmp_path, patches="all", start=str(source))
+
+    with pytest.raises(TrainingError, match=r"Expected fsrcnn width 4 in .* has fsrcnn width 5"):
+        stages.train_branch(experiment, 0)
 
 
 def test_the_other_stages_see_every_training_patch(finished: Finished) -> None:

@@ -342,21 +342,44 @@ def evaluate(
     sys.stdout.write((json.dumps(asdict(mean)) if as_json else mean.line()) + "\n")
 
 
+def shrinks_of(text: str) -> list[float]:
+    """Read the factors of `--shrinks`.
+
+    Raises:
+        UsageError: it is no list of different numbers above 0 and up to 1.
+
+    """
+    try:
+        factors = [float(part) for part in text.split(",")]
+    except ValueError:
+        factors = []
+    if not factors or len(set(factors)) < len(factors) or not all(0 < f <= 1 for f in factors):
+        raise UsageError(
+            f"Expected different numbers above 0 and up to 1, such as 1,0.8,0.6, for --shrinks but got {text!r}."
+        )
+    return factors
+
+
 @data_app.command()
 def pack(
     hr: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures.")],
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder to write the pairs to.")],
     scale: Annotated[int, typer.Option(min=2, max=4)] = 4,
+    shrinks: Annotated[
+        str, typer.Option(metavar="F,F,...", help="Copies to make; 1 is the picture itself.")
+    ] = "1,0.9,0.8,0.7,0.6",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
-    """Make LR and HR pairs of every picture and of its copies shrunk by 0.9 to 0.6."""
+    """Make LR and HR pairs of every picture and of its shrunk copies."""
     from classsr.data.pairs import pack as pack_pairs
+
+    factors = shrinks_of(shrinks)
 
     def progress(done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
             say(f"{done}/{total} pictures")
 
-    pack_pairs(hr, out, scale=scale, workers=workers, progress=progress)
+    pack_pairs(hr, out, scale=scale, shrinks=factors, workers=workers, progress=progress)
 
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the experiment.")]

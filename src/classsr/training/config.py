@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from classsr.data.patches import LR_PATCH
 from classsr.errors import UsageError
 from classsr.networks import BranchSpec
 from classsr.networks.branch import sizes
@@ -90,6 +91,23 @@ class Schedule(_Section):
     )
 
 
+class BranchSchedule(Schedule):
+    """Stage 1 of a branch: besides its schedule what it learns from, and where it starts."""
+
+    patches: Literal["class", "all"] = "class"  # those of its level, as in the paper, or all
+    patch_size: Annotated[int, Field(ge=16)] = LR_PATCH  # LR pixels; another only with "all"
+    start: str | None = None  # a checkpoint or released model that has this branch; else afresh
+
+    @model_validator(mode="after")
+    def _classes_are_of_one_size(self) -> Self:
+        if self.patches == "class" and self.patch_size != LR_PATCH:
+            raise ValueError(
+                f"expected patches of {LR_PATCH} LR pixels, as they are ranked, or patches = 'all' "
+                f"but got {self.patch_size}"
+            )
+        return self
+
+
 class LossWeights(_Section):
     """Weights of stages two and three: the paper's 2000, 1 and 6 by default."""
 
@@ -150,7 +168,9 @@ class Config(_Section):
     data: DataConfig
     ranking: RankingConfig = RankingConfig()
     reference: ReferenceConfig
-    branch: Annotated[tuple[Schedule, ...], BeforeValidator(_as_list)]  # for all, or one per level
+    branch: Annotated[
+        tuple[BranchSchedule, ...], BeforeValidator(_as_list)
+    ]  # for all, or one per level
     classifier: Schedule
     joint: Schedule
     loss: LossWeights = LossWeights()
@@ -175,7 +195,7 @@ class Config(_Section):
             raise ValueError(f"expected {levels - 1} borders in [ranking] but got {len(borders)}")
         return self
 
-    def branch_schedule(self, level: int) -> Schedule:
+    def branch_schedule(self, level: int) -> BranchSchedule:
         """Return the schedule of one level's branch."""
         return self.branch[level if len(self.branch) > 1 else 0]
 

@@ -22,9 +22,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classsr.checkpoint import load_branch, load_classsr, load_hardest, save_branch, save_classsr
+from classsr.checkpoint import (
+    load_branch,
+    load_classsr,
+    load_hardest,
+    load_networks,
+    save_branch,
+    save_classsr,
+)
 from classsr.data.pairs import RGB8, Pairs, open_pairs
-from classsr.data.patches import Patches, batch, find_patches, read_patches
+from classsr.data.patches import LR_PATCH, Patches, batch, find_patches, read_patches
 from classsr.data.ranking import Ranking, Upscale, load_ranking, rank, save_ranking
 from classsr.errors import TrainingError, UsageError
 from classsr.flops import count_macs
@@ -33,7 +40,7 @@ from classsr.networks import BranchSpec, Classifier, ClassSR, build_branch
 from classsr.networks.branch import sizes
 from classsr.training.branch_errors import BranchErrors
 from classsr.training.collapse import collapse, health, start_afresh
-from classsr.training.config import Config, LossWeights, load_config
+from classsr.training.config import BranchSchedule, Config, LossWeights, load_config
 from classsr.training.loop import Task, to_tensor, train
 from classsr.training.losses import average_loss, class_loss, from_all_processes
 
@@ -72,9 +79,9 @@ class Experiment:
         chosen = set(names[:count])
         return np.array([entry.name in chosen for entry in self.pairs.entries])
 
-    def training_patches(self) -> Patches:
-        """Return all patches of the training pictures and their shrunk copies."""
-        return find_patches(self.pairs, np.flatnonzero(~self.held_out()))
+    def training_patches(self, size: int = LR_PATCH) -> Patches:
+        """Return all patches of the training pictures and their shrunk copies, every half of `size` LR pixels."""
+        return find_patches(self.pairs, np.flatnonzero(~self.held_out()), size=size, step=size // 2)
 
     def validation_patches(self) -> Patches:
         """Return the patches of the validation pictures at full size."""
@@ -149,7 +156,8 @@ def rank_patches(experiment: Experiment, reference: str | None = None) -> Rankin
         TrainingError: it enlarges by another factor.
 
     """
-    path = _reference_weights(experiment, reference)
+    own = experiment.run / "reference" / BEST
+    path = own if reference is None else _weights(reference)
     network, spec = load_hardest(path)
     if spec.scale != experiment.pairs.scale:
         raise TrainingError(
@@ -185,13 +193,11 @@ def rank_patches(experiment: Experiment, reference: str | None = None) -> Rankin
     return ranking
 
 
-def _reference_weights(experiment: Experiment, reference: str | None) -> Path:
-    """Find the file of the network that ranks."""
-    if reference is None:
-        return experiment.run / "reference" / BEST
-    if reference.endswith(".safetensors") or Path(reference).is_file():
-        return Path(reference)
-    model = find_model(reference)
+def _weights(name: str) -> Path:
+    """Find the weights that a checkpoint's path, or a released model's name or folder, stands for."""
+    if name.endswith(".safetensors") or Path(name).is_file():
+        return Path(name)
+    model = find_model(name)
     return model.path(model.config.weights)
 
 
@@ -213,8 +219,8 @@ def _sizes_in_words(spec: BranchSpec) -> str:
 
 
 def train_branch(experiment: Experiment, level: int) -> Path:
-    """Stage 1: train the branch of one level on the patches of its class, unless it has nothing to learn."""
-    config, ranking = experiment.config, experiment.ranking()
+    """Stage 1: train the branch of one level, on the patches of its class or on all, unless it has nothing to learn."""
+    config = experiment.config
     if not 0 <= level < len(config.model.branches):
         raise TrainingError(
             f"Expected a level from 0 to {len(config.model.branches) - 1} but got {level}."
@@ -225,18 +231,42 @@ def train_branch(experiment: Experiment, level: int) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         save_branch(build_branch(spec), spec, folder / BEST)
         return folder / BEST
-    mine = ranking.levels == level
-    held_out = experiment.held_out()[ranking.patches.picture]
+    schedule = config.branch_schedule(level)
+    train_set, validation_set = _branch_patches(experiment, level, schedule)
     torch.manual_seed(config.seed + level)
     task = _branch_task(
         experiment,
         spec,
-        ranking.patches.select(mine & ~held_out),
-        ranking.patches.select(mine & held_out),
-        count=config.branch_schedule(level).batch,
+        train_set,
+        validation_set,
+        count=schedule.batch,
         seed=config.seed + level,
     )
-    return train(task, config.branch_schedule(level), folder=folder, device=experiment.device)
+    if schedule.start is not None:
+        task.module.load_state_dict(_same_branch(schedule.start, spec).state_dict())
+    return train(task, schedule, folder=folder, device=experiment.device)
+
+
+def _branch_patches(
+    experiment: Experiment, level: int, schedule: BranchSchedule
+) -> tuple[Patches, Patches]:
+    """Return what a branch learns from, and what it is validated on."""
+    if schedule.patches == "all":
+        return experiment.training_patches(schedule.patch_size), experiment.validation_patches()
+    ranking = experiment.ranking()
+    mine = ranking.levels == level
+    held_out = experiment.held_out()[ranking.patches.picture]
+    return ranking.patches.select(mine & ~held_out), ranking.patches.select(mine & held_out)
+
+
+def _same_branch(name: str, spec: BranchSpec) -> nn.Module:
+    """Load a branch of these sizes from a checkpoint or a released model."""
+    networks = load_networks(_weights(name))
+    for found, branch in zip(networks.specs, networks.branches, strict=True):
+        if found == spec:
+            return branch
+    has = ", ".join(_sizes_in_words(found) for found in networks.specs)
+    raise TrainingError(f"Expected {_sizes_in_words(spec)} in {name} but it has {has}.")
 
 
 def train_classifier(experiment: Experiment) -> Path:
