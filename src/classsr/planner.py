@@ -25,6 +25,8 @@ WORTH = 0.6  # of the hardest level's cost: where the easiest costs more, nothin
 SPARE = 0.03  # of a budget that may be left over
 NEAR = 0.002  # dB of a loss that may be left over, and besides
 NEARLY = 0.05  # of it
+STEP = 0.2  # of the logarithm of the price, doubled until the goal lies between two plans
+CLOSE = 0.05  # of the hardest level's cost: two plans so near need no other between them
 HALVINGS = 40  # of the interval in which the price for tiles alone is sought
 PRICES = (math.log(1e-12), math.log(1e12))  # the interval
 
@@ -213,7 +215,7 @@ class Planner:
         missed: Plan | None = None
         inside: tuple[float, float] | None = None
         outside: tuple[float, float] | None = None
-        at, step = start, 0.1
+        at, step = start, STEP
         for _ in range(TRIES):
             plan = self._at_price(weighted, math.exp(at), reason)
             left = slack(plan)
@@ -227,6 +229,8 @@ class Planner:
                 outside = at, left
                 if missed is None or left > slack(missed):
                     missed = plan
+            if best and missed and self._are_close(best, missed):
+                break
             if inside and outside:
                 part = inside[1] / (inside[1] - outside[1])
                 at = inside[0] + (outside[0] - inside[0]) * min(max(part, 0.1), 0.9)
@@ -236,6 +240,10 @@ class Planner:
             if not PRICES[0] < at < PRICES[1]:
                 break
         return best, missed
+
+    def _are_close(self, best: Plan, missed: Plan) -> bool:
+        """Whether raising single blocks fills the gap between two plans as well as another price would."""
+        return abs(best.cost - missed.cost) <= CLOSE * self.cost_hardest
 
     def _raise(
         self, plan: Plan, weighted: Errors, *, left: float = math.inf, most: float = -math.inf
