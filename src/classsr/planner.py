@@ -91,8 +91,8 @@ class Planner:
     @property
     def may_pay(self) -> bool:
         """Whether routing would save much if all tiles were as easy as can be; else judging them is seldom repaid."""
-        cheapest = self.at_levels(np.zeros(self.grid.shape, np.int64))
-        return cheapest.cost <= WORTH * self.cost_hardest
+        cheapest = self._judging + self.one_level(0, "").cost
+        return cheapest <= WORTH * self.cost_hardest
 
     def one_level(self, level: int, reason: str) -> Plan:
         """Plan one level for all, in as few and equal blocks as memory allows, without the Class-Module."""
