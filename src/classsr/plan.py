@@ -128,18 +128,22 @@ def cover(
     finite = np.where(possible, errors, 0.0)
     free = np.ones(errors.shape[:2], bool)
     found: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
-    objectives = {}
+    otherwise = []
     for side in (USUAL, 1):
         alone = [price * cost.window(*grid.window(side, side)) / side**2 for cost in costs]
-        objectives[side] = errors + np.array(alone)
+        objective = errors + np.array(alone)
+        otherwise.append((side, objective.argmin(axis=2), objective.min(axis=2)))
+    shapes = _shapes(free.shape)
     for level in reversed(range(len(costs))):
-        for side, objective in objectives.items():
-            best, worth = objective.argmin(axis=2), objective.min(axis=2)
+        for side, best, worth in otherwise:
+            mine = best == level
+            if not (free & mine).any():
+                continue
             gained = _integral(worth - finite[:, :, level])
             taken = True
-            for rows, columns in _shapes(free.shape):
+            for rows, columns in shapes:
                 if taken:
-                    wanted = _integral(free & (best == level))
+                    wanted = _integral(free & mine)
                     allowed = _integral(free & possible[:, :, level])
                 if not wanted[-1, -1]:
                     break
