@@ -27,7 +27,7 @@ from classsr.backends import Choice, open_backend
 from classsr.errors import UsageError
 from classsr.image import PNG, Picture, write
 from classsr.metrics import psnr
-from classsr.model import Model, bundled_models
+from classsr.model import Model, bundled_models, find_model
 from classsr.report import Seconds
 from classsr.upscaler import BATCH_PIXELS, Upscaled, Upscaler
 from machine import describe, gemm_peak, medians, take_turns
@@ -251,7 +251,8 @@ def parse() -> tuple[Settings, list[str], Path | None]:
     cores = os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="all pictures")
-    parser.add_argument("--models", nargs="+", default=bundled_models(), help="names or folders")
+    routed = [name for name in bundled_models() if find_model(name).config.classifier]
+    parser.add_argument("--models", nargs="+", default=routed, help="names or folders")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--pictures", type=int, default=3, help="of each set; 0: all")
     parser.add_argument("--repeats", type=int, default=5, help="of each way on each picture")
