@@ -355,30 +355,113 @@ def test_a_model_may_be_a_folder(run: CommandLine, tmp_path: Path) -> None:
     assert ended.code == 0
 
 
-def test_evaluate_prints_a_line_per_picture_and_their_mean(run: CommandLine) -> None:
+@pytest.fixture
+def pictures(run: CommandLine) -> Path:
+    """A folder of two pictures for `evaluate`."""
     (run.folder / "hr").mkdir()
-    run.add("hr/a.png", noise(40, 48))
-    run.add("hr/b.png", noise(48, 40))
+    run.add("hr/a.png", noise(160, 136))
+    run.add("hr/b.png", noise(136, 160))
+    return run.folder / "hr"
 
-    ended = run("evaluate", "--hr", "hr")
+
+def first_words(text: str) -> list[str]:
+    return [line.split("  ")[0].strip() for line in text.splitlines()]
+
+
+def test_evaluate_prints_a_line_per_picture_and_their_mean(
+    run: CommandLine, pictures: Path
+) -> None:
+    ended = run("evaluate", "--hr", pictures)
 
     assert ended.code == 0
-    assert [line.split("  ")[0].strip() for line in ended.out.splitlines()] == [
-        "a",
-        "b",
-        "mean of 2",
+    assert first_words(ended.out) == [f"{DEFAULT_MODEL}, auto, whole", "", "a", "b", "mean of 2"]
+
+
+def test_evaluate_puts_protocols_and_models_side_by_side(run: CommandLine, pictures: Path) -> None:
+    models = ["--model", DEFAULT_MODEL, "--model", "bicubic"]
+
+    ended = run("evaluate", "--hr", pictures, *models, "--protocol", "both")
+
+    assert ended.code == 0
+    assert first_words(ended.out)[-4:] == [
+        f"{DEFAULT_MODEL}, whole",
+        f"{DEFAULT_MODEL}, paper",
+        "bicubic, whole",
+        "bicubic, paper",
     ]
 
 
-def test_evaluate_prints_json(run: CommandLine) -> None:
-    (run.folder / "hr").mkdir()
-    run.add("hr/a.png", noise(40, 48))
+def test_the_paper_s_protocol_averages_full_tiles(run: CommandLine, pictures: Path) -> None:
+    run("evaluate", "--hr", pictures, "--protocol", "paper", "--route", "hardest")
 
-    ended = run("evaluate", "--hr", "hr", "--json")
+    # LR 40 x 34 and 34 x 40: one full tile each; the first picture twice.
+    assert [shape for _, shape in run.backend.calls] == [(1, 3, 32, 32)] * 3
 
-    picture, mean = (json.loads(line) for line in ended.out.splitlines())
-    assert picture["psnr_rgb"] == mean["psnr_rgb"]
-    assert sum(picture["shares"]) == pytest.approx(1)
+
+def test_evaluate_writes_what_it_measured(run: CommandLine, pictures: Path) -> None:
+    files = ["--json", "all.json", "--csv", "all.csv", "--markdown", "means.md"]
+
+    ended = run("evaluate", "--hr", pictures, *files)
+
+    assert ended.code == 0
+    (results,) = json.loads((run.folder / "all.json").read_text())
+    assert [picture["name"] for picture in results["pictures"]] == ["a", "b"]
+    assert (run.folder / "all.csv").read_text().count("\n") == 1 + 2 + 1
+    assert DEFAULT_MODEL in (run.folder / "means.md").read_text()
+
+
+def test_a_table_on_stdout_is_alone_there(run: CommandLine, pictures: Path) -> None:
+    ended = run("evaluate", "--hr", pictures, "--json", "-")
+
+    (results,) = json.loads(ended.out)
+    assert sum(results["mean"]["shares"]) == pytest.approx(1)
+    assert "mean of 2" in ended.err
+    assert run.files() == {"hr/a.png", "hr/b.png"}
+
+
+def test_only_one_table_fits_on_stdout(run: CommandLine, pictures: Path) -> None:
+    ended = run("evaluate", "--hr", pictures, "--json", "-", "--csv", "-")
+
+    assert ended.code == 2
+    assert "one table on stdout" in ended.err
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--markdown", "--plot"])
+def test_evaluate_keeps_what_is_there_unless_told_otherwise(
+    run: CommandLine, pictures: Path, option: str
+) -> None:
+    old = run.folder / "old.png"
+    old.write_text("precious")
+
+    refused = run("evaluate", "--hr", pictures, option, "old.png")
+
+    assert refused.code != 0
+    assert "--overwrite" in refused.err
+    assert old.read_text() == "precious"
+    assert run.backend.calls == []
+    assert run("evaluate", "--hr", pictures, option, "old.png", "--overwrite").code == 0
+    assert old.read_bytes() != b"precious"
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--markdown", "--plot"])
+def test_evaluate_looks_for_the_place_of_a_file_first(
+    run: CommandLine, pictures: Path, option: str
+) -> None:
+    ended = run("evaluate", "--hr", pictures, option, "nowhere/file.png")
+
+    assert ended.code != 0
+    assert "nowhere does not exist" in ended.err
+    assert run.backend.calls == []
+
+
+def test_evaluate_draws_quality_over_cost(run: CommandLine, pictures: Path) -> None:
+    models = ["--model", DEFAULT_MODEL, "--model", "bicubic"]
+
+    run("evaluate", "--hr", pictures, *models, "--plot", "plot.png")
+
+    drawn = np.asarray(Image.open(run.folder / "plot.png"))
+    assert drawn.shape[1] == 1200
+    assert 0.01 < np.mean(drawn < 128) < 0.2  # text, axes and points on white
 
 
 def test_pack_makes_the_copies_that_are_asked_for(run: CommandLine) -> None:

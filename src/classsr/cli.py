@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -299,47 +300,125 @@ class _Progress:
             say(f"{self._name}: {100 * share:.0f} %")
 
 
+class ProtocolName(StrEnum):
+    """On what a model is judged."""
+
+    whole = "whole"
+    paper = "paper"
+    both = "both"
+
+
+STDOUT = Path("-")
+
+
 @app.command()
 def evaluate(
     hr: Annotated[Path, typer.Option(metavar="DIR", help="Folder of HR pictures.")],
     lr: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of LR pictures; made by default.")
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME|FOLDER")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FOLDER", help="A model; again for each one more."),
+    ] = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="whole: whole frames. paper: only full tiles of 32 at step 28, averaged."
+        ),
+    ] = ProtocolName.whole,
     route: Route = "auto",
     budget: Budget = None,
     max_loss: MaxLoss = None,
     backend: Annotated[str, typer.Option(help="openvino, onnx or torch.")] = "openvino",
     precision: Annotated[PrecisionName, typer.Option()] = PrecisionName.auto,
     threads: Annotated[int | None, typer.Option(min=1)] = None,
-    tiling: Annotated[TilingName, typer.Option()] = TilingName.halo,
     longest: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Shrink HR to this long side first.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per picture and the mean.")
+        Path | None, typer.Option("--json", metavar="FILE", help="All numbers; - for stdout.")
+    ] = None,
+    as_csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="All numbers; - for stdout.")
+    ] = None,
+    as_markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="The means; - for stdout.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw PSNR over multiply-accumulates and over seconds."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.")
     ] = False,
 ) -> None:
-    """Measure PSNR, cost and seconds on a folder of pictures."""
+    """Measure PSNR, SSIM, cost and seconds of models on a folder of pictures."""
     from classsr.evaluation import evaluate_folder, mean_score
+    from classsr.files import check_place, write_whole
+    from classsr.image import check_output
     from classsr.model import DEFAULT_MODEL
+    from classsr.scoreboard import HEAD, Results, line, markdown, to_csv, to_json
     from classsr.upscaler import Upscaler
 
-    upscaler = Upscaler(
-        model or DEFAULT_MODEL,
-        backend=backend,
-        precision=precision.value,
-        threads=threads,
-        tiling=tiling.value,
-    )
-    scores = []
+    named = ((as_json, to_json), (as_csv, to_csv), (as_markdown, markdown))
+    tables = [(path, table) for path, table in named if path is not None]
+    to_stdout = sum(path == STDOUT for path, _ in tables)
+    if to_stdout > 1:
+        raise UsageError("Expected one table on stdout but got several.")
+    for path, _ in tables:
+        if path != STDOUT:
+            check_place(path, overwrite=overwrite)
+    if plot is not None:
+        with _extra("A plot needs", "figures"):
+            from classsr.figures.quality import draw_quality
+        check_output(plot, height=1, width=1, has_alpha=False, overwrite=overwrite)
+
+    def tell(text: str) -> None:
+        (sys.stderr if to_stdout else sys.stdout).write(f"{text}\n")
+
+    both = [ProtocolName.whole, ProtocolName.paper]
+    wanted = both if protocol is ProtocolName.both else [protocol]
     asked: _Asked = {"route": route, "budget": budget, "max_loss": max_loss}
-    for score in evaluate_folder(upscaler, hr, lr, longest=longest, **asked):
-        scores.append(score)
-        sys.stdout.write((json.dumps(asdict(score)) if as_json else score.line()) + "\n")
-        sys.stdout.flush()
-    mean = mean_score(scores)
-    sys.stdout.write((json.dumps(asdict(mean)) if as_json else mean.line()) + "\n")
+    results = []
+    for name, each in product(model or [DEFAULT_MODEL], wanted):
+        upscaler = Upscaler(
+            name,
+            backend=backend,
+            precision=precision.value,
+            threads=threads,
+            tiling="paper" if each == "paper" else "halo",
+        )
+        tell(f"{name}, {_said(asked)}, {each.value}\n{HEAD}")
+        scores = []
+        for evaluated in evaluate_folder(upscaler, hr, lr, longest=longest, **asked):
+            scores.append(evaluated.score)
+            tell(line(evaluated.score))
+        mean = mean_score(scores)
+        tell(line(mean))
+        results.append(
+            Results(upscaler.model.config.name, _said(asked), each.value, tuple(scores), mean)
+        )
+    if len(results) > 1:
+        tell(f"\n{HEAD}")
+        for one in results:
+            tell(line(one.mean, f"{one.model}, {one.protocol}"))
+    for path, table in tables:
+        if path == STDOUT:
+            sys.stdout.write(table(results))
+        else:
+            write_whole(path, table(results).encode())
+    if plot is not None:
+        draw_quality(results, plot, overwrite=overwrite)
+
+
+def _said(asked: _Asked) -> str:
+    """Say what was asked of the routing."""
+    if asked["budget"] is not None:
+        return f"budget {asked['budget']}"
+    if asked["max_loss"] is not None:
+        return f"at most {asked['max_loss']:g} dB lost"
+    return asked["route"]
 
 
 def shrinks_of(text: str) -> list[float]:

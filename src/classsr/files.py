@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from classsr.errors import OutputError
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under another name, down to the disk, then give it its own: what was there before stays until then.
@@ -24,6 +26,30 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def check_place(path: Path, *, overwrite: bool) -> None:
+    """Check that a file may be put at `path`.
+
+    Raises:
+        OutputError: the folder is missing or closed to writing, or the file exists and `overwrite` is False.
+
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(
+            f"{path} cannot be written because the folder {folder} does not exist; create it first."
+        )
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file.")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(
+            f"{path} exists already; choose another name or allow it with --overwrite."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"{path} cannot be written because the folder {folder} is closed to writing; choose another."
+        )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pyvips
 from numpy.typing import NDArray
 
 from classsr.errors import InputError, OutputError, UsageError
-from classsr.files import publish, temporary_beside
+from classsr.files import check_place, publish, temporary_beside
 from classsr.strips import CHUNK_BYTES, TiffStream, Worker
 
 logger = logging.getLogger(__name__)
@@ -327,7 +327,7 @@ def check_output(path: Path, *, height: int, width: int, has_alpha: bool, overwr
             f"{path} would be {width} x {height} pixels, but {file_format.name} ends at {file_format.max_side} a side; "
             f"use {able or 'a smaller picture'}."
         )
-    _check_place(path, overwrite=overwrite)
+    check_place(path, overwrite=overwrite)
 
 
 def write(picture: Picture, path: Path, *, overwrite: bool = False) -> None:
@@ -551,25 +551,6 @@ def _format_to_write(path: Path) -> Format:
         raise OutputError(
             f"{path} does not end in the suffix of a format that can be written; use {', '.join(FORMAT_BY_SUFFIX)}."
         ) from exc
-
-
-def _check_place(path: Path, *, overwrite: bool) -> None:
-    """Check that a file may be put at `path`."""
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(
-            f"{path} cannot be written because the folder {folder} does not exist; create it first."
-        )
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; name a picture file.")
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(
-            f"{path} exists already; choose another name or allow it with --overwrite."
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"{path} cannot be written because the folder {folder} is closed to writing; choose another."
-        )
 
 
 @contextmanager

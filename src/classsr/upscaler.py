@@ -424,6 +424,7 @@ class Upscaler:
             backend=self._backend.name,
             precision=self._backend.precision,
             tiles=tuple(np.bincount(plan.levels.ravel(), minlength=len(config.levels)).tolist()),
+            judged=plan.judged,
             macs=macs,
             macs_hardest=lr_pixels * config.levels[-1].macs_per_pixel,
             cost=plan.share,
