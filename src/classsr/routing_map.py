@@ -82,11 +82,7 @@ def draw_routing_map(
     """
     picture = Image.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE))
-    colours = np.zeros((grid.height, grid.width, 3), np.uint8)
-    for tile, level in zip(grid.tiles, levels.ravel().tolist(), strict=True):
-        colours[grid.cell(tile).slices] = COLOURS[level]
-    overlay = Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST)
-    blended = Image.blend(picture, overlay, OPACITY)
+    blended = Image.fromarray(blend_levels(np.asarray(picture), levels, grid))
 
     legend = _legend(levels, labels)
     sheet = Image.new(
@@ -95,6 +91,18 @@ def draw_routing_map(
     sheet.paste(blended, (0, 0))
     sheet.paste(legend, (0, blended.height))
     return Picture(rgb=np.asarray(sheet))
+
+
+def blend_levels(
+    image: NDArray[np.uint8], levels: NDArray[np.int64], grid: TileGrid
+) -> NDArray[np.uint8]:
+    """Lay the translucent colour of every tile's level over the enlarged picture, (H, W, 3), at its size."""
+    picture = Image.fromarray(image)
+    colours = np.zeros((grid.height, grid.width, 3), np.uint8)
+    for tile, level in zip(grid.tiles, levels.ravel().tolist(), strict=True):
+        colours[grid.cell(tile).slices] = COLOURS[level]
+    overlay = Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST)
+    return np.asarray(Image.blend(picture, overlay, OPACITY))
 
 
 def _legend(levels: NDArray[np.int64], labels: tuple[str, ...]) -> Image.Image:
