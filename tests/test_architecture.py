@@ -43,7 +43,7 @@ LAYERS = {
         "source",
         "upscaler",
     },
-    "top": {"comparison", "evaluation", "figures", "page", "scoreboard"},
+    "top": {"comparison", "evaluation", "evaluation_page", "figures", "page", "scoreboard"},
     "cli": {"cli", "__main__"},
     "root": {"__init__"},
 }

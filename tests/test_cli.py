@@ -191,7 +191,7 @@ def test_json_is_one_object_per_picture_and_nothing_else_on_stdout(run: CommandL
     ended = run("upscale", "a.png", "b.png", "--json")
 
     first, second = (json.loads(line) for line in ended.out.splitlines())
-    fields = "input output width height model scale backend precision tiles macs macs_hardest"
+    fields = "input output width height model scale backend precision tiles judged macs macs_hardest"
     assert list(first) == [*fields.split(), "cost", "loss", "plan", "seconds", "peak_mib"]
     assert list(second) == list(first)
     assert list(first["seconds"]) == ["read", "route", "networks", "assemble", "write", "total"]
@@ -452,6 +452,44 @@ def test_evaluate_looks_for_the_place_of_a_file_first(
     assert ended.code != 0
     assert "nowhere does not exist" in ended.err
     assert run.backend.calls == []
+
+
+def test_evaluate_makes_a_page_of_what_differs(run: CommandLine, pictures: Path) -> None:
+    ended = run("evaluate", "--hr", pictures, "--report", "report")
+
+    assert ended.code == 0
+    assert run.files() == {"hr/a.png", "hr/b.png", "report/index.html"}
+    page = (run.folder / "report" / "index.html").read_text()
+    for told in ("easiest", "ClassSR", "hardest", "Means of 2", "--report report", "whole frames"):
+        assert told in page
+
+
+def test_a_model_of_one_level_gets_its_page_too(run: CommandLine, pictures: Path) -> None:
+    ended = run("evaluate", "--hr", pictures, "--model", "bicubic", "--report", "report")
+
+    assert ended.code == 0
+    assert "Means of 2" in (run.folder / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("more", [["--protocol", "both"], ["--model", "bicubic"]])
+def test_a_page_is_of_one_model(run: CommandLine, pictures: Path, more: list[str]) -> None:
+    ended = run(
+        "evaluate", "--hr", pictures, "--report", "report", "--model", DEFAULT_MODEL, *more
+    )
+
+    assert ended.code == 2
+    assert "one page" in ended.err
+    assert run.backend.calls == []
+
+
+def test_a_page_is_not_there_after_an_error(run: CommandLine, pictures: Path) -> None:
+    (pictures / "c.png").write_bytes(b"no picture")
+
+    ended = run("evaluate", "--hr", pictures, "--report", "report")
+
+    assert ended.code == 3
+    assert "c.png" in ended.err
+    assert run.files() == {"hr/a.png", "hr/b.png", "hr/c.png"}
 
 
 def test_evaluate_draws_quality_over_cost(run: CommandLine, pictures: Path) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from itertools import product
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from classsr import __version__
-from classsr.errors import ClassSRError, UsageError
+from classsr.errors import ClassSRError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -345,6 +346,12 @@ def evaluate(
     as_markdown: Annotated[
         Path | None, typer.Option("--markdown", metavar="FILE", help="The means; - for stdout.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Make a page there that shows where results differ, for one model."
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw PSNR over multiply-accumulates and over seconds."),
@@ -355,9 +362,11 @@ def evaluate(
 ) -> None:
     """Measure PSNR, SSIM, cost and seconds of models on a folder of pictures."""
     from classsr.evaluation import evaluate_folder, mean_score
-    from classsr.files import check_place, write_whole
+    from classsr.evaluation_page import create_evaluation_page
+    from classsr.files import check_place
     from classsr.image import check_output
     from classsr.model import DEFAULT_MODEL
+    from classsr.routing import find_goal
     from classsr.scoreboard import HEAD, Results, line, markdown, to_csv, to_json
     from classsr.upscaler import Upscaler
 
@@ -374,42 +383,65 @@ def evaluate(
             from classsr.figures.quality import draw_quality
         check_output(plot, height=1, width=1, has_alpha=False, overwrite=overwrite)
 
-    def tell(text: str) -> None:
-        (sys.stderr if to_stdout else sys.stdout).write(f"{text}\n")
-
     both = [ProtocolName.whole, ProtocolName.paper]
     wanted = both if protocol is ProtocolName.both else [protocol]
     asked: _Asked = {"route": route, "budget": budget, "max_loss": max_loss}
-    results = []
-    for name, each in product(model or [DEFAULT_MODEL], wanted):
-        upscaler = Upscaler(
+    upscalers = [
+        Upscaler(
             name,
             backend=backend,
             precision=precision.value,
             threads=threads,
-            tiling="paper" if each == "paper" else "halo",
+            tiling="paper" if each is ProtocolName.paper else "halo",
         )
-        tell(f"{name}, {_said(asked)}, {each.value}\n{HEAD}")
-        scores = []
-        for evaluated in evaluate_folder(upscaler, hr, lr, longest=longest, **asked):
-            scores.append(evaluated.score)
-            tell(line(evaluated.score))
-        mean = mean_score(scores)
-        tell(line(mean))
-        results.append(
-            Results(upscaler.model.config.name, _said(asked), each.value, tuple(scores), mean)
-        )
+        for name, each in product(model or [DEFAULT_MODEL], wanted)
+    ]
+    for upscaler in upscalers:
+        find_goal(upscaler.model.config, **asked)  # told before anything is computed
+    if report is not None and len(upscalers) > 1:
+        raise UsageError("Expected one model and one protocol with --report; it makes one page.")
+    out = sys.stderr if to_stdout else sys.stdout
+    results = []
+    with ExitStack() as stack:
+        page = None
+        if report is not None:
+            page = stack.enter_context(
+                create_evaluation_page(report, upscalers[0], overwrite=overwrite)
+            )
+        for upscaler in upscalers:
+            each = "paper" if upscaler.tiling == "paper" else "whole"
+            name = upscaler.model.config.name
+            print(f"{name}, {_said(asked)}, {each}\n{HEAD}", file=out)
+            scores = []
+            for evaluated in evaluate_folder(upscaler, hr, lr, longest=longest, **asked):
+                scores.append(evaluated.score)
+                print(line(evaluated.score), file=out, flush=True)
+                if page is not None:
+                    page.add(evaluated)
+            results.append(Results(name, _said(asked), each, tuple(scores), mean_score(scores)))
+            print(line(results[-1].mean), file=out, flush=True)
+        if page is not None:
+            page.finish(asked=_said(asked), command=shlex.join(["classsr", *sys.argv[1:]]))
     if len(results) > 1:
-        tell(f"\n{HEAD}")
+        print(f"\n{HEAD}", file=out)
         for one in results:
-            tell(line(one.mean, f"{one.model}, {one.protocol}"))
+            print(line(one.mean, f"{one.model}, {one.protocol}"), file=out)
     for path, table in tables:
         if path == STDOUT:
             sys.stdout.write(table(results))
         else:
-            write_whole(path, table(results).encode())
+            _write_table(path, table(results))
     if plot is not None:
         draw_quality(results, plot, overwrite=overwrite)
+
+
+def _write_table(path: Path, text: str) -> None:
+    from classsr.files import write_whole
+
+    try:
+        write_whole(path, text.encode())
+    except OSError as exc:
+        raise OutputError(f"{path} cannot be written ({exc.strerror or exc}); make room.") from exc
 
 
 def _said(asked: _Asked) -> str:

@@ -155,7 +155,7 @@ def evaluate_folder(
             upscaler.upscale(lr, **asked)
             is_warm = True
         result = upscaler.upscale(lr, **asked)
-        yield Evaluated(_score(pair.hr.stem, config, result, hr), lr, hr, result)
+        yield Evaluated(judge(pair.hr.stem, config, result, hr), lr, hr, result)
 
 
 def full_tiles(side: int, tile: int) -> tuple[int, int]:
@@ -192,7 +192,8 @@ def read_hr(path: Path, *, scale: int, longest: int | None = None) -> RGB8:
     return crop_to_multiple(hr, scale)
 
 
-def _score(name: str, config: ModelConfig, result: Upscaled, hr: RGB8) -> Score:
+def judge(name: str, config: ModelConfig, result: Upscaled, hr: RGB8) -> Score:
+    """Compare what a model made of a picture with HR, (H, W, 3) uint8."""
     report, sr = result.report, result.image
     border = config.scale
     flops = paper_flops(config)

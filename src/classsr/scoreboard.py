@@ -48,14 +48,18 @@ HEAD = (
 
 def line(score: Score, name: str | None = None) -> str:
     """Say a score in one line under `HEAD`."""
-    shares = "/".join(f"{100 * share:.0f}" for share in score.shares) + " %"
     told = score.name if name is None else name
     memory = "" if score.peak_mib is None else f"{score.peak_mib:.0f}"
     return (
         f"{told:<{NAME_WIDTH}.{NAME_WIDTH}} {score.psnr_rgb:6.2f} {score.psnr_luma:6.2f} "
-        f"{score.ssim_rgb:.4f} {score.ssim_luma:.4f}  {shares:<16} {_giga(score.macs):>8} "
+        f"{score.ssim_rgb:.4f} {score.ssim_luma:.4f}  {shares_in_words(score):<16} {_giga(score.macs):>8} "
         f"{100 * score.cost:4.0f} % {score.seconds:7.3f} {memory:>6}"
     )
+
+
+def shares_in_words(score: Score) -> str:
+    """Say which part of the tiles every level got."""
+    return "/".join(f"{100 * share:.0f}" for share in score.shares) + " %"
 
 
 def _giga(macs: float) -> str:

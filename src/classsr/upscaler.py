@@ -96,6 +96,13 @@ class Upscaler:
         self._branches: dict[int, Network] = {}
 
     @property
+    def runtime(self) -> str:
+        """What the branches run in, for people."""
+        backend = self._backend
+        threads = "all threads" if backend.threads is None else f"{backend.threads} threads"
+        return f"{backend.name} {backend.version}, {backend.precision}, {threads}"
+
+    @property
     def costs(self) -> Costs:
         """What the levels cost."""
         if self._costs is None:
