@@ -191,7 +191,9 @@ def test_json_is_one_object_per_picture_and_nothing_else_on_stdout(run: CommandL
     ended = run("upscale", "a.png", "b.png", "--json")
 
     first, second = (json.loads(line) for line in ended.out.splitlines())
-    fields = "input output width height model scale backend precision tiles judged macs macs_hardest"
+    fields = (
+        "input output width height model scale backend precision tiles judged macs macs_hardest"
+    )
     assert list(first) == [*fields.split(), "cost", "loss", "plan", "seconds", "peak_mib"]
     assert list(second) == list(first)
     assert list(first["seconds"]) == ["read", "route", "networks", "assemble", "write", "total"]
@@ -473,9 +475,7 @@ def test_a_model_of_one_level_gets_its_page_too(run: CommandLine, pictures: Path
 
 @pytest.mark.parametrize("more", [["--protocol", "both"], ["--model", "bicubic"]])
 def test_a_page_is_of_one_model(run: CommandLine, pictures: Path, more: list[str]) -> None:
-    ended = run(
-        "evaluate", "--hr", pictures, "--report", "report", "--model", DEFAULT_MODEL, *more
-    )
+    ended = run("evaluate", "--hr", pictures, "--report", "report", "--model", DEFAULT_MODEL, *more)
 
     assert ended.code == 2
     assert "one page" in ended.err

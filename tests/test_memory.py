@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +45,7 @@ class SmallQueue:
     most: int
     running: int = 0
     most_running: int = 0
+    cancelled: int = 0
 
     def __call__(self, batch: Floats) -> Floats:
         return self.submit(batch)()
@@ -59,6 +61,10 @@ class SmallQueue:
             return repeat(batch)
 
         return result
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+        self.running = 0
 
 
 KINDS: list[Callable[[int], Small | SmallQueue]] = [Small, SmallQueue]
@@ -165,6 +171,44 @@ def test_memory_may_run_out_when_a_result_is_asked_for() -> None:
 
     for part, batch in zip(found, batches, strict=True):
         np.testing.assert_array_equal(part, repeat(batch))
+
+
+# --- Giving up ---
+
+
+def test_what_was_begun_is_given_up_when_results_are_no_longer_wanted() -> None:
+    first, second = SmallQueue(1000), SmallQueue(1000)
+    jobs = [(spare_memory(queue), numbers(1, 3)) for queue in (first, second, first, second)]
+
+    with closing(stream(jobs)) as found:
+        next(found)
+
+    assert first.cancelled + second.cancelled >= 1
+    assert first.running == second.running == 0
+
+
+def test_what_was_begun_is_given_up_when_a_batch_fails() -> None:
+    class Failing(SmallQueue):
+        def submit(self, batch: Floats) -> Pending:
+            def result() -> Floats:
+                raise KeyboardInterrupt
+
+            return result
+
+    failing, other = Failing(1000), SmallQueue(1000)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(stream([(failing, numbers(1, 3)), (other, numbers(1, 3))]))
+
+    assert (failing.cancelled, other.cancelled, other.running) == (1, 1, 0)
+
+
+def test_nothing_is_given_up_that_came_to_its_end() -> None:
+    queue = SmallQueue(1000)
+
+    assert len(list(stream([(queue, numbers(1, 3))] * 5))) == 5
+
+    assert queue.cancelled == 0
 
 
 # --- Real runtimes with too little memory ---

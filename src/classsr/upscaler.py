@@ -5,8 +5,8 @@ Knows no runtime (backends) and no file format (image).
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -245,9 +245,10 @@ class Upscaler:
         work, done, finished = self._macs(plan), 0, 0
         for band in plan.bands:
             canvas.begin(band.rows)
-            for macs in self._run_band(source, plan, band, canvas, clock):
-                done += macs
-                progress(done / work)
+            with closing(self._run_band(source, plan, band, canvas, clock)) as steps:
+                for macs in steps:
+                    done += macs
+                    progress(done / work)
             finished += self._hand_over(source, canvas, finished, take, clock)
         total, read_seconds = clock.total, source.seconds - read_before
         networks, handing = clock.networks.seconds, clock.handing.seconds
@@ -273,7 +274,7 @@ class Upscaler:
 
     def _run_band(
         self, source: Source, plan: Plan, band: Band, canvas: Canvas, clock: "_Clock"
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Run the groups of a band in batches; yield the multiply-accumulates of each batch when it is done."""
         halos = self._halos()
         margin = max(halos[group.level] for group in band.groups)
@@ -293,13 +294,13 @@ class Upscaler:
             )
             for level, part in parts
         )
-        outputs = stream(jobs)
-        for level, part in parts:
-            with clock.networks:
-                sr = next(outputs)
-            canvas.add(sr, part, halos[level])
-            area = len(part) * _area(plan.grid, part, halos[level])
-            yield area * self.model.config.levels[level].macs_per_pixel
+        with closing(stream(jobs)) as outputs:
+            for level, part in parts:
+                with clock.networks:
+                    sr = next(outputs)
+                canvas.add(sr, part, halos[level])
+                area = len(part) * _area(plan.grid, part, halos[level])
+                yield area * self.model.config.levels[level].macs_per_pixel
 
     def _batch(self, grid: TileGrid, group: Group) -> int:
         """Return how many blocks of a group are run at once."""

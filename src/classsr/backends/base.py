@@ -1,7 +1,7 @@
 """What a backend is: the runtime that loads networks and runs them. Knows no runtime by itself."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -47,6 +47,10 @@ class Queue(Network, Protocol):
         """
         ...
 
+    def cancel(self) -> None:
+        """Give up all batches that were begun, as soon as the runtime can; their results may not be asked for."""
+        ...
+
 
 class Backend(Protocol):
     """A runtime, set up with its number of threads and its precision.
@@ -80,23 +84,31 @@ class Backend(Protocol):
         ...
 
 
-def stream(jobs: Iterable[tuple[Network, Floats]]) -> Iterator[Floats]:
+def stream(jobs: Iterable[tuple[Network, Floats]]) -> Generator[Floats, None, None]:
     """Run batches in turn, each through its network; queues are kept busy while a result is used.
 
-    A result may be overwritten once the next is asked for. Raises as the networks do.
+    A result may be overwritten once the next is asked for. Raises as the networks do; then, and when it is closed
+    early, what has been begun is given up.
     """
-    waiting: deque[Pending] = deque()
-    for network, batch in jobs:
-        if not isinstance(network, Queue):
-            while waiting:
-                yield waiting.popleft()()
-            yield network(batch)
-            continue
-        waiting.append(network.submit(batch))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft()()
-    while waiting:
-        yield waiting.popleft()()
+    waiting: deque[tuple[Queue, Pending]] = deque()
+    try:
+        for network, batch in jobs:
+            if not isinstance(network, Queue):
+                while waiting:
+                    yield waiting[0][1]()
+                    waiting.popleft()
+                yield network(batch)
+                continue
+            waiting.append((network, network.submit(batch)))
+            if len(waiting) > AHEAD:
+                yield waiting[0][1]()
+                waiting.popleft()
+        while waiting:
+            yield waiting[0][1]()
+            waiting.popleft()
+    finally:
+        for queue, _ in waiting:
+            queue.cancel()
 
 
 def failure(

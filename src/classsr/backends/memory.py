@@ -119,3 +119,6 @@ class _SparingQueue(_Sparing):
                 return self(batch)
 
         return result
+
+    def cancel(self) -> None:
+        self._queue.cancel()

@@ -1,5 +1,6 @@
 """OpenVINO: the default engine on a CPU. One dynamic-shape model per network."""
 
+from contextlib import suppress
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -16,6 +17,7 @@ from classsr.model import Model
 TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 NATIVE = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}  # as a processor's capabilities name them
 OUT_OF_MEMORY = ("Failed to allocate", "can't alloc", "bad_alloc")
+WAKE = 50  # ms after which Python looks whether Ctrl-C was pressed while a batch is run
 LONE_PIXEL = (
     3  # values in a batch of one pixel, for which bf16 convolutions are wrong in OpenVINO 2026.4
 )
@@ -78,7 +80,8 @@ class OpenVINONetwork:
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._compiled = compiled
         self._alone = compiled.create_infer_request()  # disturbs none of those that are queued
-        self._queued = cycle([compiled.create_infer_request() for _ in range(1 + AHEAD)])
+        self._requests = [compiled.create_infer_request() for _ in range(1 + AHEAD)]
+        self._queued = cycle(self._requests)
 
     def __call__(self, batch: Floats) -> Floats:
         """Run a batch and wait for it."""
@@ -87,6 +90,14 @@ class OpenVINONetwork:
     def submit(self, batch: Floats) -> Pending:
         """Begin with a batch; see `Queue.submit`."""
         return self._begin(next(self._queued), batch)
+
+    def cancel(self) -> None:
+        """Stop before the next layer; see `Queue.cancel`."""
+        for request in self._requests:
+            request.cancel()
+        for request in self._requests:
+            with suppress(RuntimeError):  # that it was cancelled
+                request.wait()
 
     def _begin(self, request: ov.InferRequest, batch: Floats) -> Pending:
         lone = batch.size == LONE_PIXEL
@@ -99,6 +110,8 @@ class OpenVINONetwork:
 
         def result() -> Floats:
             try:
+                while not request.wait_for(WAKE):
+                    pass
                 request.wait()
             except (RuntimeError, MemoryError) as exc:
                 raise self._failure(batch, exc) from exc

@@ -117,6 +117,9 @@ class DeviceNetwork:
 
         return result
 
+    def cancel(self) -> None:
+        """See `Queue.cancel`; CUDA cannot be stopped."""
+
     def _to_device(self, batch: Floats) -> Tensor:
         x = torch.from_numpy(batch)
         if self._beside:
