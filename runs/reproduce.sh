@@ -27,20 +27,20 @@ classsr() {
 
 # FSRCNN 16/36/56: table 3, first rows.
 "$root/runs/train.sh" "$configs/fsrcnn$suffix.toml" "$hr" "$work/fsrcnn"
-classsr evaluate --hr "$test" --tiling paper --model "$work/fsrcnn/fsrcnn$suffix"
+classsr evaluate --hr "$test" --protocol paper --model "$work/fsrcnn/fsrcnn$suffix"
 
 # CARN-M 36/52/64.
 "$root/runs/train.sh" "$configs/carn$suffix.toml" "$hr" "$work/carn"
-classsr evaluate --hr "$test" --tiling paper --model "$work/carn/carn$suffix"
+classsr evaluate --hr "$test" --protocol paper --model "$work/carn/carn$suffix"
 
 # MSRResNet 36/52/64.
 "$root/runs/train.sh" "$configs/srresnet$suffix.toml" "$hr" "$work/srresnet"
-classsr evaluate --hr "$test" --tiling paper --model "$work/srresnet/srresnet$suffix"
+classsr evaluate --hr "$test" --protocol paper --model "$work/srresnet/srresnet$suffix"
 
 # RCAN 36/50/64.
 "$root/runs/train.sh" "$configs/rcan$suffix.toml" "$hr" "$work/rcan"
-classsr evaluate --hr "$test" --tiling paper --model "$work/rcan/rcan$suffix"
+classsr evaluate --hr "$test" --protocol paper --model "$work/rcan/rcan$suffix"
 
 # Our compact 16x6/32x8/64x12, which is not in the paper.
 "$root/runs/train.sh" "$configs/compact$suffix.toml" "$hr" "$work/compact"
-classsr evaluate --hr "$test" --tiling paper --model "$work/compact/compact$suffix"
+classsr evaluate --hr "$test" --protocol paper --model "$work/compact/compact$suffix"
