@@ -462,7 +462,14 @@ def test_evaluate_makes_a_page_of_what_differs(run: CommandLine, pictures: Path)
     assert ended.code == 0
     assert run.files() == {"hr/a.png", "hr/b.png", "report/index.html"}
     page = (run.folder / "report" / "index.html").read_text()
-    for told in ("easiest", "ClassSR", "hardest", "Means of 2", "--report report", "whole frames"):
+    for told in (
+        "bicubic, easiest",
+        "ClassSR",
+        "hardest",
+        "Means of 2",
+        "--report report",
+        "whole frames",
+    ):
         assert told in page
 
 

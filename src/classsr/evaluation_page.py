@@ -13,10 +13,9 @@ from classsr.evaluation import Evaluated, Score, judge, mean_score
 from classsr.page import LevelText, Page, Table, create_page
 from classsr.resize import resize
 from classsr.scoreboard import shares_in_words
-from classsr.upscaler import Upscaled, Upscaler
+from classsr.upscaler import Upscaler
 
-ROUTED, EASIEST, HARDEST = "ClassSR", "easiest", "hardest"
-BICUBIC = "bicubic"
+ROUTED, BICUBIC = "ClassSR", "bicubic"
 COLUMNS = ("method", "PSNR, dB", "luma", "SSIM", "luma", "tiles per level", "GMACs", "seconds")
 
 
@@ -35,15 +34,20 @@ class EvaluationPage:
 
         """
         config = self._upscaler.model.config
+        is_bicubic = config.levels[0].network == BICUBIC
         results = {ROUTED: evaluated.result}
         if len(config.levels) > 1:
-            others = {label: self._enlarged(evaluated, label) for label in (EASIEST, HARDEST)}
-            results = {EASIEST: others[EASIEST], ROUTED: evaluated.result, HARDEST: others[HARDEST]}
+            easiest = f"{BICUBIC}, easiest" if is_bicubic else "easiest"
+            results = {
+                easiest: self._upscaler.upscale(evaluated.lr, route="easiest"),
+                ROUTED: evaluated.result,
+                "hardest": self._upscaler.upscale(evaluated.lr, route="hardest"),
+            }
         scores = {
             label: judge(label, config, result, evaluated.hr) for label, result in results.items()
         }
         methods = {label: result.image for label, result in results.items()}
-        if config.levels[0].network != BICUBIC:  # else it is the easiest level
+        if not is_bicubic:
             methods = {BICUBIC: resize(evaluated.lr, config.scale), **methods}
         comparison = compare(
             evaluated.lr,
@@ -90,9 +94,6 @@ class EvaluationPage:
             command=command,
             tables=[_table(f"Means of {count}", means)],
         )
-
-    def _enlarged(self, evaluated: Evaluated, route: str) -> Upscaled:
-        return self._upscaler.upscale(evaluated.lr, route=route)
 
 
 @contextmanager
