@@ -216,6 +216,17 @@ def test_tiles_that_are_run_alone_keep_a_loss_too(loss: float, seed: int) -> Non
     assert not cheaper or min(lost(each) for each in cheaper) > lost(levels)
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_tiles_that_are_run_alone_do_not_care_for_the_unit_of_the_costs(unit: float) -> None:
+    errors = errors_of((9, 11))
+    costs = [cost.per_pixel for cost in COSTS.levels]
+
+    levels = cheapest_levels(errors, [unit * cost for cost in costs], 0.05)
+
+    np.testing.assert_array_equal(levels, cheapest_levels(errors, costs, 0.05))
+    assert len(np.unique(levels)) > 1
+
+
 def test_large_pictures_are_planned_in_bands() -> None:
     asked = Planner(16 * TILE, 20_000, tile=TILE, costs=COSTS)
     errors = errors_of(asked.grid.shape)

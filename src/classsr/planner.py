@@ -366,7 +366,8 @@ def cheapest_levels(errors: Errors, costs: Sequence[float], loss: float) -> NDAr
         loss: against the hardest level everywhere.
 
     """
-    most, each = errors[:, :, -1].sum() * 10 ** (loss / 10), np.array(costs)
+    most = errors[:, :, -1].sum() * 10 ** (loss / 10)
+    each = np.array(costs) / max(costs)  # in multiply-accumulates every price would be too high
     price = _price(errors, each, lambda levels: _total(errors, levels) > most)
     step = (PRICES[1] - PRICES[0]) / 2**HALVINGS
     levels: NDArray[np.int64] = (errors + math.exp(price - 2 * step) * each).argmin(axis=2)
