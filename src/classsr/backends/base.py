@@ -91,21 +91,24 @@ def stream(jobs: Iterable[tuple[Network, Floats]]) -> Generator[Floats, None, No
     early, what has been begun is given up.
     """
     waiting: deque[tuple[Queue, Pending]] = deque()
+
+    def first() -> Floats:
+        result = waiting[0][1]()
+        waiting.popleft()  # not before: what fails is given up too
+        return result
+
     try:
         for network, batch in jobs:
             if not isinstance(network, Queue):
                 while waiting:
-                    yield waiting[0][1]()
-                    waiting.popleft()
+                    yield first()
                 yield network(batch)
                 continue
             waiting.append((network, network.submit(batch)))
             if len(waiting) > AHEAD:
-                yield waiting[0][1]()
-                waiting.popleft()
+                yield first()
         while waiting:
-            yield waiting[0][1]()
-            waiting.popleft()
+            yield first()
     finally:
         for queue, _ in waiting:
             queue.cancel()
