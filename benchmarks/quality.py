@@ -123,15 +123,8 @@ def commands(name: str, models: Sequence[str]) -> Iterator[str]:
             yield shlex.join([*words, "--protocol", "both"])
 
 
-def main() -> None:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA, help="the folder of all pictures")
-    parser.add_argument("--models", nargs="+", default=bundled_models(), help="names or folders")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--out", type=Path, help="also write the page into this file")
-    options = parser.parse_args()
-    found = {name: list(measure(options.data, SETS[name], options.models)) for name in options.sets}
+def page(found: dict[str, list[Results]], models: Sequence[str]) -> str:
+    """Put the page together."""
     lines = [
         "# Results\n",
         f"{describe()}\n",
@@ -141,12 +134,25 @@ def main() -> None:
         *summary(found),
     ]
     for name, results in found.items():
-        lines += [f"\n## {name}\n", "```", *commands(name, options.models), "```\n"]
+        lines += [f"\n## {name}\n", "```", *commands(name, models), "```\n"]
         lines.append(markdown(results).rstrip())
-    page = "\n".join(lines) + "\n"
-    print(page)
-    if options.out is not None:
-        options.out.write_text(page, encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of all pictures")
+    parser.add_argument("--models", nargs="+", default=bundled_models(), help="names or folders")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--out", type=Path, help="also write the page into this file")
+    options = parser.parse_args()
+    found: dict[str, list[Results]] = {}
+    for name in options.sets:
+        found[name] = list(measure(options.data, SETS[name], options.models))
+        if options.out is not None:  # after every set, for all of them take an hour
+            options.out.write_text(page(found, options.models), encoding="utf-8")
+    print(page(found, options.models))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Plans meet what is asked: budgets are used, never exceeded, losses are kept; what does not pay is not done."""
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -167,6 +169,20 @@ def test_no_routing_is_planned_where_it_would_cost_more() -> None:
 
 def test_nothing_is_judged_where_that_costs_more_than_it_can_save() -> None:
     assert not planner(costs=Costs(COSTS.levels, 1.5 * TILE**2)).may_pay
+
+
+def test_routing_does_not_pay_where_planning_takes_longer_than_it_can_save() -> None:
+    def may_pay(seconds: float, unit: Literal["s", "MACs"]) -> bool:
+        """Where the hardest level of a tile costs so much."""
+        levels = tuple(
+            replace(cost, per_pixel=cost.per_pixel * seconds / COSTS.levels[-1].per_pixel / TILE**2)
+            for cost in COSTS.levels
+        )
+        return planner(costs=Costs(levels, 0.0, unit)).may_pay
+
+    assert may_pay(1e-2, "s")
+    assert not may_pay(1e-5, "s")
+    assert may_pay(1e-5, "MACs")
 
 
 def test_routing_may_pay_where_easy_tiles_are_cheap() -> None:

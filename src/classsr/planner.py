@@ -22,6 +22,7 @@ LARGEST = (
 BAND_PIXELS = 2**22  # LR pixels in a band at most: 200 MB of the enlarged picture in 8 bits
 TRIES = 8  # plans made for one picture at most; 2 to 4 as a rule
 WORTH = 0.6  # of the hardest level's cost: where the easiest costs more, nothing is judged
+PLANNING = 0.005  # seconds that seeking a plan takes for a small picture
 SPARE = 0.03  # of a budget that may be left over
 NEAR = 0.002  # dB of a loss that may be left over, and besides
 NEARLY = 0.05  # of it
@@ -91,7 +92,8 @@ class Planner:
     @property
     def may_pay(self) -> bool:
         """Whether routing would save much if all tiles were as easy as can be; else judging them is seldom repaid."""
-        cheapest = self._judging + self.one_level(0, "").cost
+        planning = PLANNING if self._costs.unit == "s" else 0.0
+        cheapest = planning + self._judging + self.one_level(0, "").cost
         return cheapest <= WORTH * self.cost_hardest
 
     def one_level(self, level: int, reason: str) -> Plan:
