@@ -421,6 +421,14 @@ def test_a_table_on_stdout_is_alone_there(run: CommandLine, pictures: Path) -> N
     assert run.files() == {"hr/a.png", "hr/b.png"}
 
 
+def test_the_paper_s_protocol_knows_no_budget(run: CommandLine, pictures: Path) -> None:
+    ended = run("evaluate", "--hr", pictures, "--protocol", "both", "--budget", "0.5")
+
+    assert ended.code == 2
+    assert "budget" in ended.err
+    assert run.backend.calls == []
+
+
 def test_only_one_table_fits_on_stdout(run: CommandLine, pictures: Path) -> None:
     ended = run("evaluate", "--hr", pictures, "--json", "-", "--csv", "-")
 

@@ -1,6 +1,7 @@
 """Evaluation gives the numbers that one works out by hand, and refuses pictures that are no pairs."""
 
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from classsr.evaluation import (
     full_tiles,
     mean_score,
     paper_flops,
+    read_hr,
 )
 from classsr.export import export_model
 from classsr.flops import count_macs
@@ -236,6 +238,60 @@ def test_lr_and_hr_are_paired_by_name(tmp_path: Path, hr: str, lr: str) -> None:
     pairs = find_pairs(hr_folder, lr_folder)
 
     assert {(pair.hr.stem, pair.lr.stem) for pair in pairs if pair.lr} == {(hr, lr), ("b", "b")}
+
+
+def test_names_that_are_the_same_need_no_guessing(tmp_path: Path) -> None:
+    names = ("photo", "photo_x2")
+    hr_folder = save(tmp_path / "hr", **{name: smooth(20, 20) for name in names})
+    lr_folder = save(tmp_path / "lr", **{name: smooth(5, 5) for name in names})
+
+    pairs = find_pairs(hr_folder, lr_folder)
+
+    assert [(pair.hr.stem, pair.lr.stem) for pair in pairs if pair.lr] == [(n, n) for n in names]
+
+
+def test_one_lr_does_not_serve_two_pictures(tmp_path: Path) -> None:
+    hr_folder = save(tmp_path / "hr", photo=smooth(20, 20), photo_hr=smooth(20, 20))
+    lr_folder = save(tmp_path / "lr", photo_lr=smooth(5, 5), other=smooth(5, 5))
+
+    with pytest.raises(InputError, match=r"LR of .*photo_hr\.png"):
+        find_pairs(hr_folder, lr_folder)
+
+
+def test_what_does_not_fit_is_told_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend = FakeBackend()
+    monkeypatch.setattr("classsr.upscaler.open_backend", lambda name, **options: backend)
+    hr = save(tmp_path / "hr", a=smooth(40, 40), b=smooth(40, 40))
+    lr = save(tmp_path / "lr", a=smooth(10, 10), b=smooth(10, 11))
+
+    with pytest.raises(InputError, match=r"b\.png .* got 11x10 for 40x40"):
+        evaluate(Upscaler("fsrcnn-x4"), hr, lr, route="hardest")
+
+    assert backend.calls == []
+
+
+@pytest.mark.parametrize("longest", [37, 48, 95])
+def test_the_size_of_a_shrunk_picture_is_known_beforehand(
+    upscaler: Upscaler, tmp_path: Path, longest: int
+) -> None:
+    folder = save(tmp_path / "hr", a=smooth(61, 96))
+    hr = read_hr(folder / "a.png", scale=4, longest=longest)
+    lr = save(tmp_path / "lr", a=resize(hr, 1 / 4))
+
+    (score,) = evaluate(upscaler, folder, lr, longest=longest)
+
+    assert score.macs_hardest == hr.shape[0] * hr.shape[1] // 16 * 24_336
+
+
+def test_a_picture_can_go_before_the_next_one_comes(upscaler: Upscaler, tmp_path: Path) -> None:
+    folder = save(tmp_path / "hr", a=smooth(40, 40), b=smooth(40, 40))
+    found = evaluate_folder(upscaler, folder, route="argmax")
+
+    first = weakref.ref(next(found).hr)
+
+    assert first() is None
 
 
 def test_an_lr_of_another_name_is_no_pair(upscaler: Upscaler, tmp_path: Path) -> None:

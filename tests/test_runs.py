@@ -123,7 +123,7 @@ def test_the_smoke_run_goes_from_pictures_to_an_enlarged_picture(tmp_path: Path)
         enlarged.load()
         assert enlarged.size == (4 * small.width, 4 * small.height)
     assert open_model(tmp_path / "model").config.name == "smoke"
-    assert re.search(r"^mean of 4 .*RGB \d+\.\d\d .*levels", done.stdout, re.MULTILINE)
+    assert re.search(r"^mean of 4 +\d+\.\d\d +\d+\.\d\d .* %", done.stdout, re.MULTILINE)
     assert str(tmp_path / "enlarged.png") in done.stdout.splitlines()[-1]
 
 

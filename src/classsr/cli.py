@@ -398,6 +398,8 @@ def evaluate(
     ]
     for upscaler in upscalers:
         find_goal(upscaler.model.config, **asked)  # told before anything is computed
+    if budget is not None and ProtocolName.paper in wanted:
+        raise UsageError("Expected a route or a loss with the paper's protocol but got a budget.")
     if report is not None and len(upscalers) > 1:
         raise UsageError("Expected one model and one protocol with --report; it makes one page.")
     out = sys.stderr if to_stdout else sys.stdout

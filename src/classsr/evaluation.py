@@ -5,6 +5,7 @@ SR is rounded to integers, a border of `scale` pixels is left out, and PSNR and 
 of 32 at step 28 cover, the remainder cut from SR and HR alike. Any other is judged on whole frames.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from classsr.data.pairs import crop_to_multiple, to_eight_bit
 from classsr.errors import InputError
-from classsr.image import find_pictures, read
+from classsr.image import find_pictures, open_picture, read
 from classsr.metrics import SSIM_WINDOW, luma, psnr, ssim
 from classsr.model import ModelConfig
 from classsr.report import peak_mib
@@ -85,14 +86,17 @@ def find_pairs(hr_folder: Path, lr_folder: Path | None) -> list[Pair]:
     hr_paths = find_pictures(hr_folder)
     if lr_folder is None:
         return [Pair(path, None) for path in hr_paths]
-    by_name = {_common_name(path): path for path in find_pictures(lr_folder)}
-    if len(by_name) != len(hr_paths):
+    lr_paths = find_pictures(lr_folder)
+    if len(lr_paths) != len(hr_paths):
         raise InputError(
-            f"Expected as many pictures in {lr_folder} as in {hr_folder} but got {len(by_name)} and {len(hr_paths)}."
+            f"Expected as many pictures in {lr_folder} as in {hr_folder} but got {len(lr_paths)} and {len(hr_paths)}."
         )
+    if [path.stem for path in lr_paths] == [path.stem for path in hr_paths]:
+        return [Pair(hr, lr) for hr, lr in zip(hr_paths, lr_paths, strict=True)]
+    by_name = {_common_name(path): path for path in lr_paths}
     pairs = []
     for hr_path in hr_paths:
-        lr_path = by_name.get(_common_name(hr_path))
+        lr_path = by_name.pop(_common_name(hr_path), None)
         if lr_path is None:
             raise InputError(f"Expected the LR of {hr_path} in {lr_folder} but none has its name.")
         pairs.append(Pair(hr_path, lr_path))
@@ -129,33 +133,57 @@ def evaluate_folder(
         InputError: a folder is empty, LR and HR do not match in number, name or size, or a picture is too small.
 
     """
+    pairs = find_pairs(hr_folder, lr_folder)
+    for pair in pairs:
+        _check(pair, upscaler, longest)
+    asked: dict[str, Any] = {"route": route, "budget": budget, "max_loss": max_loss}
+    for number, pair in enumerate(pairs):
+        # Held by nobody here, so that it can go before the next one comes.
+        yield _evaluate(pair, upscaler, longest, asked, is_first=number == 0)
+
+
+def _check(pair: Pair, upscaler: Upscaler, longest: int | None) -> None:
+    """Check by their headers that LR and HR fit, and that there is something to compare."""
     config = upscaler.model.config
     scale = config.scale
-    asked: dict[str, Any] = {"route": route, "budget": budget, "max_loss": max_loss}
-    is_warm = False
-    for pair in find_pairs(hr_folder, lr_folder):
-        hr = read_hr(pair.hr, scale=scale, longest=longest)
-        least = 2 * scale + SSIM_WINDOW
-        if upscaler.tiling == "paper":
-            least = max(least, config.tile * scale)
-        if min(hr.shape[:2]) < least:
-            raise InputError(
-                f"Expected at least {least}x{least} pixels to compare in {pair.hr} but got {hr.shape[1]}x{hr.shape[0]}."
-            )
-        lr = resize(hr, 1 / scale) if pair.lr is None else to_eight_bit(read(pair.lr).rgb)
-        if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
-            raise InputError(
-                f"Expected {pair.lr} to be 1/{scale} of {pair.hr} but got {lr.shape[1]}x{lr.shape[0]} "
-                f"for {hr.shape[1]}x{hr.shape[0]}."
-            )
-        if upscaler.tiling == "paper":
-            height, width = (full_tiles(side, config.tile)[1] for side in lr.shape[:2])
-            lr, hr = lr[:height, :width], hr[: height * scale, : width * scale]
-        if not is_warm:  # the first picture shall not pay for loading the networks
-            upscaler.upscale(lr, **asked)
-            is_warm = True
-        result = upscaler.upscale(lr, **asked)
-        yield Evaluated(judge(pair.hr.stem, config, result, hr), lr, hr, result)
+    with open_picture(pair.hr) as opened:
+        height, width = opened.header.height, opened.header.width
+    if longest is not None and max(height, width) > longest:
+        factor = longest / max(height, width)
+        height, width = math.ceil(factor * height), math.ceil(factor * width)  # as `resize` does
+    height, width = height // scale * scale, width // scale * scale
+    least = 2 * scale + SSIM_WINDOW
+    if upscaler.tiling == "paper":
+        least = max(least, config.tile * scale)
+    if min(height, width) < least:
+        raise InputError(
+            f"Expected at least {least}x{least} pixels to compare in {pair.hr} but got {width}x{height}."
+        )
+    if pair.lr is None:
+        return
+    with open_picture(pair.lr) as opened:
+        lr_height, lr_width = opened.header.height, opened.header.width
+    if (lr_height * scale, lr_width * scale) != (height, width):
+        raise InputError(
+            f"Expected {pair.lr} to be 1/{scale} of {pair.hr} but got {lr_width}x{lr_height} for {width}x{height}."
+        )
+
+
+def _evaluate(
+    pair: Pair, upscaler: Upscaler, longest: int | None, asked: dict[str, Any], *, is_first: bool
+) -> Evaluated:
+    """Enlarge and compare one picture, which has been checked."""
+    config = upscaler.model.config
+    scale = config.scale
+    hr = read_hr(pair.hr, scale=scale, longest=longest)
+    lr = resize(hr, 1 / scale) if pair.lr is None else to_eight_bit(read(pair.lr).rgb)
+    if upscaler.tiling == "paper":
+        height, width = (full_tiles(side, config.tile)[1] for side in lr.shape[:2])
+        lr, hr = lr[:height, :width], hr[: height * scale, : width * scale]
+    if is_first:  # which shall not pay for loading the networks
+        upscaler.upscale(lr, **asked)
+    result = upscaler.upscale(lr, **asked)
+    return Evaluated(judge(pair.hr.stem, config, result, hr), lr, hr, result)
 
 
 def full_tiles(side: int, tile: int) -> tuple[int, int]:
