@@ -429,6 +429,30 @@ def test_the_paper_s_protocol_knows_no_budget(run: CommandLine, pictures: Path) 
     assert run.backend.calls == []
 
 
+@pytest.mark.parametrize("second", ["--csv", "--plot"])
+def test_no_file_of_an_evaluation_replaces_another(
+    run: CommandLine, pictures: Path, second: str
+) -> None:
+    ended = run("evaluate", "--hr", pictures, "--json", "same.png", second, "same.png")
+
+    assert ended.code == 2
+    assert "a file of its own" in ended.err
+    assert run.backend.calls == []
+
+
+def test_a_picture_too_small_for_one_protocol_is_told_first(run: CommandLine) -> None:
+    (run.folder / "hr").mkdir()
+    run.add("hr/small.png", noise(64, 64))
+
+    ended = run("evaluate", "--hr", "hr", "--protocol", "both")
+
+    assert ended.code == 3
+    assert "at least 128x128 pixels" in ended.err
+    assert ended.out == ""
+    assert run.backend.calls == []
+    assert run.files() == {"hr/small.png"}
+
+
 def test_only_one_table_fits_on_stdout(run: CommandLine, pictures: Path) -> None:
     ended = run("evaluate", "--hr", pictures, "--json", "-", "--csv", "-")
 

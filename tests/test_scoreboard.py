@@ -5,7 +5,6 @@ import io
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -125,12 +124,11 @@ def test_json_holds_everything() -> None:
 
 
 def test_json_knows_no_infinity() -> None:
-    def refuse(name: str) -> Any:  # noqa: ANN401 - as json calls it
-        raise AssertionError(name)
-
     equal = replace(KODIM, psnr_rgb=math.inf, psnr_luma=math.inf)
 
-    (found,) = json.loads(to_json([results(equal)]), parse_constant=refuse)
+    text = to_json([results(equal)])
 
+    assert "Infinity" not in text  # Python would read it, other programs would not
+    (found,) = json.loads(text)
     assert found["mean"]["psnr_rgb"] is None
     assert found["pictures"][0]["psnr_luma"] is None

@@ -22,7 +22,7 @@ from torch import nn
 
 from branches import head_of
 from classsr.checkpoint import load_branch, load_classsr, save_branch, save_classsr
-from classsr.data.pairs import Pairs, pack
+from classsr.data.pairs import RGB8, Pairs, pack
 from classsr.data.patches import Patches, batch, draw, read_patches
 from classsr.data.ranking import Ranking, patch_psnr
 from classsr.errors import InputError, ModelError, TrainingError, UsageError
@@ -252,11 +252,13 @@ def test_a_branch_can_learn_from_larger_patches_of_every_class(
     experiment = with_branch(finished.experiment, tmp_path, patches="all", patch_size=40)
     trained, validated = [], []
 
-    def recorded(pairs: Pairs, patches: Patches, **options: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    def recorded(
+        pairs: Pairs, patches: Patches, *, count: int, seed: int, iteration: int, part: slice
+    ) -> tuple[RGB8, RGB8]:
         trained.append(patches)
-        return batch(pairs, patches, **options)
+        return batch(pairs, patches, count=count, seed=seed, iteration=iteration, part=part)
 
-    def recorded_read(pairs: Pairs, patches: Patches) -> tuple[Any, Any]:
+    def recorded_read(pairs: Pairs, patches: Patches) -> tuple[RGB8, RGB8]:
         validated.append(patches)
         return read_patches(pairs, patches)
 

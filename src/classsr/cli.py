@@ -335,7 +335,8 @@ def evaluate(
     precision: Annotated[PrecisionName, typer.Option()] = PrecisionName.auto,
     threads: Annotated[int | None, typer.Option(min=1)] = None,
     longest: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Shrink HR to this long side first.")
+        int | None,
+        typer.Option(min=1, metavar="PIXELS", help="Shrink HR to this long side first."),
     ] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="All numbers; - for stdout.")
@@ -375,9 +376,12 @@ def evaluate(
     to_stdout = sum(path == STDOUT for path, _ in tables)
     if to_stdout > 1:
         raise UsageError("Expected one table on stdout but got several.")
-    for path, _ in tables:
-        if path != STDOUT:
-            check_place(path, overwrite=overwrite)
+    files = [path for path, _ in tables if path != STDOUT]
+    files += [plot] if plot is not None else []
+    if len(set(files)) < len(files):
+        raise UsageError("Expected a file of its own for each table and the plot.")
+    for path in files:
+        check_place(path, overwrite=overwrite)
     if plot is not None:
         with _extra("A plot needs", "figures"):
             from classsr.figures.quality import draw_quality
@@ -410,12 +414,16 @@ def evaluate(
             page = stack.enter_context(
                 create_evaluation_page(report, upscalers[0], overwrite=overwrite)
             )
-        for upscaler in upscalers:
+        # All are checked here, before the first picture is enlarged.
+        evaluations = [
+            evaluate_folder(upscaler, hr, lr, longest=longest, **asked) for upscaler in upscalers
+        ]
+        for upscaler, evaluation in zip(upscalers, evaluations, strict=True):
             each = "paper" if upscaler.tiling == "paper" else "whole"
             name = upscaler.model.config.name
             print(f"{name}, {_said(asked)}, {each}\n{HEAD}", file=out)
             scores = []
-            for evaluated in evaluate_folder(upscaler, hr, lr, longest=longest, **asked):
+            for evaluated in evaluation:
                 scores.append(evaluated.score)
                 print(line(evaluated.score), file=out, flush=True)
                 if page is not None:

@@ -4,7 +4,7 @@ Knows pixels only: neither networks nor files, nor how its findings are shown.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classsr.errors import UsageError
-from classsr.metrics import psnr
+from classsr.metrics import psnr, row_bands
 from classsr.routing_map import blend_levels
 from classsr.tiles import Box, TileGrid
 
@@ -151,7 +151,7 @@ def compare(
 def squared_errors(sr: RGB8, hr: RGB8, scale: int) -> NDArray[np.int64]:
     """Sum the squared error over the channels and the `scale` x `scale` pixels of every LR pixel: (H, W)."""
     bands = []
-    for rows in _bands(len(hr), BAND_ROWS * scale):
+    for rows in row_bands(len(hr), BAND_ROWS * scale):
         squared = np.square(sr[rows].astype(np.int32) - hr[rows])
         cells = squared.reshape(len(squared) // scale, scale, -1, scale, 3)
         bands.append(cells.sum(axis=(1, 3, 4), dtype=np.int64))
@@ -205,7 +205,7 @@ def draw_heat_map(a: RGB8, b: RGB8, *, title: str, limit: float) -> HeatMap:
     """
     shrink = _shrink(a)
     total, bands = 0.0, []
-    for rows in _bands(len(a), BAND_ROWS * shrink):
+    for rows in row_bands(len(a), BAND_ROWS * shrink):
         difference = np.abs(a[rows].astype(np.int16) - b[rows]).mean(axis=2, dtype=np.float32)
         total += float(difference.sum(dtype=np.float64))
         bands.append(np.asarray(Image.fromarray(difference).reduce(shrink)))
@@ -280,9 +280,3 @@ def _shrink(image: RGB8) -> int:
 
 def _shrunk(image: RGB8) -> RGB8:
     return np.asarray(Image.fromarray(image).reduce(_shrink(image)))
-
-
-def _bands(height: int, rows: int) -> Iterator[slice]:
-    """Cut `height` rows into bands of at most so many."""
-    for top in range(0, height, rows):
-        yield slice(top, min(top + rows, height))

@@ -118,7 +118,7 @@ def evaluate_folder(
     max_loss: float | None = None,
     longest: int | None = None,
 ) -> Iterator[Evaluated]:
-    """Enlarge the LR of every HR picture and compare.
+    """Check that all pictures fit, then enlarge the LR of every HR picture, when its turn comes, and compare.
 
     Args:
         upscaler: the model; its tiling decides the protocol.
@@ -137,9 +137,11 @@ def evaluate_folder(
     for pair in pairs:
         _check(pair, upscaler, longest)
     asked: dict[str, Any] = {"route": route, "budget": budget, "max_loss": max_loss}
-    for number, pair in enumerate(pairs):
-        # Held by nobody here, so that it can go before the next one comes.
-        yield _evaluate(pair, upscaler, longest, asked, is_first=number == 0)
+    # None is held here, so that it can go before the next one comes.
+    return (
+        _evaluate(pair, upscaler, longest, asked, is_first=number == 0)
+        for number, pair in enumerate(pairs)
+    )
 
 
 def _check(pair: Pair, upscaler: Upscaler, longest: int | None) -> None:
@@ -197,7 +199,7 @@ def paper_flops(config: ModelConfig) -> tuple[float, ...]:
     """Return what the papers print as the FLOPs of each level for one tile, without overlap.
 
     Two for each multiply-accumulate of the branch. FSRCNN's transposed convolution counts at every HR pixel, as in the
-    papers, which is scale**2 times what it takes: 468 M for FSRCNN-56 instead of 50 M (ClassSR, table 2).
+    papers, which is scale**2 times what it takes: 468 M for FSRCNN-56 instead of 50 M.
     """
     return tuple(
         2

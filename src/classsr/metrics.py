@@ -45,7 +45,7 @@ def psnr(sr: Array, hr: Array, *, data_range: float, border: int) -> float:
     """
     sr, hr = _inside(sr, hr, data_range=data_range, border=border)
     squared_error = 0.0
-    for rows in _bands(sr.shape[0]):
+    for rows in row_bands(sr.shape[0], BAND_ROWS):
         difference = sr[rows].astype(np.float64) - hr[rows]
         squared_error += float(np.vdot(difference, difference))
     if squared_error == 0.0:
@@ -82,7 +82,7 @@ def ssim(sr: Array, hr: Array, *, data_range: float, border: int) -> float:
         return float(_ssim_map(sr[window_rows], hr[window_rows], data_range=data_range).sum())
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        total = sum(pool.map(of_band, _bands(sr.shape[0] - margin)))
+        total = sum(pool.map(of_band, row_bands(sr.shape[0] - margin, BAND_ROWS)))
     windows = (sr.shape[0] - margin) * (sr.shape[1] - margin) * sr[0, 0].size
     return float(total / windows)
 
@@ -124,10 +124,10 @@ def _inside(sr: Array, hr: Array, *, data_range: float, border: int) -> tuple[Ar
     return sr[inner], hr[inner]
 
 
-def _bands(rows: int) -> Iterator[slice]:
-    """Cut `rows` rows into consecutive bands."""
-    for top in range(0, rows, BAND_ROWS):
-        yield slice(top, min(top + BAND_ROWS, rows))
+def row_bands(height: int, rows: int) -> Iterator[slice]:
+    """Cut `height` rows into consecutive bands of at most so many."""
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
 
 
 def _ssim_map(sr: Array, hr: Array, *, data_range: float) -> FloatArray:
