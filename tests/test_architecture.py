@@ -19,7 +19,7 @@ PACKAGE = "classsr"
 # Lowest first. A name stands for the module and everything inside it.
 LAYERS = {
     "errors": {"errors"},
-    "ground": {"files", "image", "resize", "strips", "tiles", "metrics", "model"},
+    "ground": {"files", "image", "resize", "tiles", "metrics", "model"},
     "learned": {
         "networks",
         "flops",

@@ -30,7 +30,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
-from classsr import image, strips
 from classsr.errors import InputError, OutputError, UsageError
 from classsr.image import (
     FORMATS,
@@ -39,11 +38,15 @@ from classsr.image import (
     check_output,
     create_picture,
     find_pictures,
+    formats,
     open_picture,
     read,
+    reading,
+    strips,
     write,
+    writing,
 )
-from classsr.strips import Worker
+from classsr.image.strips import Worker
 
 Array = npt.NDArray[Any]
 
@@ -186,7 +189,9 @@ def test_read_undoes_write_in_lossless_formats(
     assert_same(read(path), picture)
 
 
-@pytest.mark.parametrize("rows", [image.STRIP_ROWS - 1, image.STRIP_ROWS, 2 * image.STRIP_ROWS + 1])
+@pytest.mark.parametrize(
+    "rows", [reading.STRIP_ROWS - 1, reading.STRIP_ROWS, 2 * reading.STRIP_ROWS + 1]
+)
 def test_strips_join_without_gap_or_overlap(tmp_path: Path, rows: int) -> None:
     rgb = noise(rows, 7, 3)
     Image.fromarray(rgb).save(tmp_path / "tall.png")
@@ -246,12 +251,12 @@ def test_odd_names_are_just_names(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(read(folder / name).rgb, pixels)
 
 
-@pytest.mark.parametrize("turned_bytes", [0, image.TURNED_BYTES], ids=["disk", "memory"])
+@pytest.mark.parametrize("turned_bytes", [0, reading.TURNED_BYTES], ids=["disk", "memory"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_is_applied(
     tmp_path: Path, orientation: int, turned_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image, "TURNED_BYTES", turned_bytes)
+    monkeypatch.setattr(reading, "TURNED_BYTES", turned_bytes)
     exif = Image.Exif()
     exif[0x0112] = orientation
     tall = noise(1500, 8, 4)  # higher than what libvips keeps in reach when it reads row by row
@@ -423,16 +428,16 @@ def test_only_the_first_page_is_read_with_a_warning(
     first.save(tmp_path / f"many{suffix}", save_all=True, append_images=rest, lossless=True)
     picture = read(tmp_path / f"many{suffix}")
     np.testing.assert_array_equal(picture.rgb, frames[0])
-    assert [record.levelno for record in caplog.records if record.name == "classsr.image"] == [
-        logging.WARNING
-    ]
+    assert [
+        record.levelno for record in caplog.records if record.name.startswith("classsr.image")
+    ] == [logging.WARNING]
     assert "3 pages" in caplog.text
 
 
 def test_a_single_page_gives_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.fromarray(noise(4, 4, 3)).save(tmp_path / "one.tif")
     read(tmp_path / "one.tif")
-    assert not [record for record in caplog.records if record.name == "classsr.image"]
+    assert not [record for record in caplog.records if record.name.startswith("classsr.image")]
 
 
 def test_a_file_that_changed_is_read_afresh(tmp_path: Path) -> None:
@@ -658,7 +663,7 @@ def test_a_grey_profile_is_converted_where_a_format_has_only_rgb(
 
 
 def test_large_tiff_becomes_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "CLASSIC_TIFF_BYTES", 300)
+    monkeypatch.setattr(writing, "CLASSIC_TIFF_BYTES", 300)
     write(Picture(noise(10, 10, 3)), tmp_path / "small.tif")
     write(Picture(noise(10, 10, 3), noise(10, 10)), tmp_path / "large.tif")
     with (
@@ -679,7 +684,7 @@ def test_an_unknown_suffix_is_refused_with_the_list_of_ours(tmp_path: Path, name
 
 @pytest.mark.parametrize("file_format", FORMATS, ids=lambda file_format: file_format.name)
 def test_the_largest_side_passes_and_one_more_is_refused(
-    tmp_path: Path, file_format: image.Format
+    tmp_path: Path, file_format: formats.Format
 ) -> None:
     path, side = tmp_path / f"a{file_format.suffixes[0]}", file_format.max_side
     check_output(path, height=1, width=side, has_alpha=False, overwrite=False)
@@ -688,15 +693,17 @@ def test_the_largest_side_passes_and_one_more_is_refused(
 
 
 @pytest.mark.parametrize(
-    "file_format", [image.JPEG, image.WEBP, image.AVIF], ids=lambda file_format: file_format.name
+    "file_format",
+    [formats.JPEG, formats.WEBP, formats.AVIF],
+    ids=lambda file_format: file_format.name,
 )
 def test_the_stated_limit_is_the_true_one(
-    tmp_path: Path, file_format: image.Format, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, file_format: formats.Format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / f"a{file_format.suffixes[0]}"
     write(Picture(np.zeros((1, file_format.max_side, 3), np.uint8)), path)
     assert read(path).width == file_format.max_side
-    monkeypatch.setattr(image, "check_output", lambda *_args, **_options: None)
+    monkeypatch.setattr(writing, "check_output", lambda *_args, **_options: None)
     with pytest.raises(OutputError):
         write(Picture(np.zeros((1, file_format.max_side + 1, 3), np.uint8)), path, overwrite=True)
 
@@ -899,7 +906,7 @@ def test_a_kill_in_the_middle_leaves_no_file_of_that_name(tmp_path: Path) -> Non
 
 def every_kind_of_file(folder: Path) -> Iterator[Path]:
     """Files of all formats and modes, higher than what is decoded at a time."""
-    height, width = 2 * image.STRIP_ROWS + 45, 23
+    height, width = 2 * reading.STRIP_ROWS + 45, 23
     pixels, inks = noise(height, width, 4), Image.fromarray(noise(height, width, 4), mode="CMYK")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -954,7 +961,7 @@ def write_in_strips(picture: Picture, path: Path, heights: Iterable[int]) -> Non
 
 
 @pytest.mark.parametrize(
-    "rows", [1, 7, image.STRIP_ROWS - 1, image.STRIP_ROWS, image.STRIP_ROWS + 1]
+    "rows", [1, 7, reading.STRIP_ROWS - 1, reading.STRIP_ROWS, reading.STRIP_ROWS + 1]
 )
 def test_strips_of_any_height_make_up_what_read_reads(tmp_path: Path, rows: int) -> None:
     for path in every_kind_of_file(tmp_path):
@@ -999,7 +1006,7 @@ def test_strips_of_any_heights_give_the_file_that_write_writes(
     )
     write(picture, folder / f"whole{suffix}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image, "CHUNK_BYTES", chunk)
+        patch.setattr(writing, "CHUNK_BYTES", chunk)
         write_in_strips(picture, folder / f"strips{suffix}", heights_of(heights, height))
     assert (folder / f"strips{suffix}").read_bytes() == (folder / f"whole{suffix}").read_bytes()
 
@@ -1157,7 +1164,7 @@ def test_an_appending_that_was_interrupted_cannot_be_taken_for_whole(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image, "_interleave", interrupt)
+    monkeypatch.setattr(writing, "_interleave", interrupt)
 
     def go_on_regardless() -> None:
         with (

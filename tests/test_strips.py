@@ -16,8 +16,8 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classsr import strips
-from classsr.strips import TiffStream, Worker
+from classsr.image import strips
+from classsr.image.strips import TiffStream, Worker
 
 
 def read_all(stream: TiffStream, size: int) -> bytes:

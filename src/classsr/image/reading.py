@@ -1,0 +1,187 @@
+"""From a file to a picture: whole, or strip by strip from top to bottom."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyvips
+
+from classsr.errors import InputError, UsageError
+from classsr.image.formats import Format, format_of
+from classsr.image.picture import Header, Picture, Samples
+from classsr.image.vips import metadata, phrase
+
+logger = logging.getLogger(__name__)
+
+STRIP_ROWS = 128  # decoded at a time; 64 to 256 are as fast as decoding the whole at once
+TURNED_BYTES = 256 * 2**20  # of samples: up to here a picture is turned in memory
+
+
+def read(path: Path) -> Picture:
+    """Read a PNG, JPEG, WebP, TIFF or AVIF file, whatever its name, turned upright by its EXIF orientation.
+
+    8-bit files give uint8, files with more bits uint16 over the full range. Palettes, CMYK and Lab become RGB (CMYK
+    through its own profile, which then no longer applies and is left out); any other embedded profile is kept and the
+    values are left alone. Of several pages or frames the first is read, with a warning in the log. Memory: the result
+    and what `open_picture` takes.
+
+    Raises InputError when the file is missing, not readable, of another kind, truncated or damaged, or holds samples
+    that are no pictures of 8 or 16 bits.
+    """
+    with open_picture(path) as reader:
+        return reader.rows(reader.header.height)
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator["PictureReader"]:
+    """Open a picture that is then read from top to bottom, as `read` reads it and with the same errors.
+
+    Memory: some hundred rows, whatever the height. A JPEG file is mapped on top of that, and WebP, AVIF, progressive
+    JPEG and interlaced PNG are decoded whole first, as these formats want it. A picture that has to be turned is
+    decoded whole, too: into memory up to `TURNED_BYTES`, beyond that into an uncompressed file in the folder for
+    temporary files, which is mapped and gone in the end. (What is mapped makes room where memory runs short.)
+    """
+    reader = _open(Path(path))
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+class PictureReader:
+    """A picture that is read from top to bottom; made by `open_picture`."""
+
+    def __init__(
+        self, image: pyvips.Image, header: Header, path: Path, file_format: Format
+    ) -> None:
+        self.header = header
+        self.rows_left = header.height
+        self._path, self._format = path, file_format
+        self._region = pyvips.Region.new(image)
+        self._channels = image.bands
+
+    def rows(self, count: int) -> Picture:
+        """Read the next `count` rows, or those that are left if they are fewer.
+
+        With the last row the file is let go of, so that it may be replaced.
+
+        Raises InputError as `read` does, and UsageError when `count` is not positive or no rows are left.
+        """
+        if count < 1 or not self.rows_left:
+            raise UsageError(
+                f"Expected to read at least one of the {self.rows_left} rows that are left but got {count}."
+            )
+        header, top = self.header, self.header.height - self.rows_left
+        count = min(count, self.rows_left)
+        with _decoding(self._path, self._format):
+            rgb: Samples = np.empty((count, header.width, 3), header.dtype)
+            alpha: Samples | None = (
+                np.empty((count, header.width), header.dtype) if header.has_alpha else None
+            )
+            for start in range(0, count, STRIP_ROWS):
+                rows = slice(start, min(start + STRIP_ROWS, count))
+                strip = self._fetch(top + start, rows.stop - start)
+                rgb[rows] = strip[..., : self._channels - header.has_alpha]  # grey fills all three
+                if alpha is not None:
+                    alpha[rows] = strip[..., -1]
+        self.rows_left -= count
+        if not self.rows_left:
+            self.close()
+        return Picture(rgb, alpha, header.is_grey, header.profile)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.rows_left, self._region = 0, None
+
+    def _fetch(self, top: int, rows: int) -> Samples:
+        """Decode some rows into (rows, W, channels)."""
+        width, dtype = self.header.width, self.header.dtype
+        samples: Samples = np.frombuffer(self._region.fetch(0, top, width, rows), dtype)
+        return samples.reshape(rows, width, self._channels)
+
+
+def _open(path: Path) -> PictureReader:
+    file_format = format_of(path)
+    with _decoding(path, file_format):
+        source = pyvips.Source.new_from_file(os.fsencode(path))
+        image = pyvips.Operation.call(
+            f"{file_format.codec}load_source", source, access="sequential", fail_on="error"
+        )
+        _warn_of_pages(image, path)
+        image, header = _describe(_upright(image), path)
+        return PictureReader(image, header, path, file_format)
+
+
+@contextmanager
+def _decoding(path: Path, file_format: Format) -> Iterator[None]:
+    """Translate what goes wrong while a file is decoded."""
+    try:
+        yield
+    except pyvips.Error as exc:
+        raise InputError(
+            f"{path} cannot be decoded as {file_format.name} ({phrase(exc)}); it may be truncated or damaged, so get "
+            f"or save it again."
+        ) from exc
+    except MemoryError as exc:
+        raise InputError(f"{path} does not fit into memory; cut it into parts first.") from exc
+
+
+def _warn_of_pages(image: pyvips.Image, path: Path) -> None:
+    pages = metadata(image, "n-pages") or 1
+    if pages > 1:
+        logger.warning("%s has %d pages or frames; only the first is read", path, pages)
+
+
+def _upright(image: pyvips.Image) -> pyvips.Image:
+    """Turn an image by its EXIF orientation; turning needs all rows, so they are decoded first."""
+    if metadata(image, "orientation") in (None, 1):
+        return image
+    sample_bytes = 2 if image.format == "ushort" else 1
+    if image.width * image.height * image.bands * sample_bytes <= TURNED_BYTES:
+        return image.copy_memory().autorot()
+    stored = pyvips.Image.new_temp_file("%s.v")
+    image.write(stored)
+    return stored.autorot()
+
+
+def _describe(image: pyvips.Image, path: Path) -> tuple[pyvips.Image, Header]:
+    """Convert an upright image to grey or RGB, with or without alpha, of 8 or 16 bits."""
+    image, profile = _to_rgb_or_grey(image)
+    bits = {"uchar": 8, "ushort": 16}.get(image.format)
+    if bits is None:
+        raise InputError(
+            f"{path} holds samples of type {image.format}; save it with 8 or 16 bits a channel first."
+        )
+    is_grey = image.interpretation in ("b-w", "grey16")
+    colours = 1 if is_grey else 3
+    if image.bands not in (colours, colours + 1):
+        raise InputError(
+            f"{path} has {image.bands} channels; save it as grey or RGB, with or without alpha, first."
+        )
+    header = Header(image.height, image.width, bits, image.bands > colours, is_grey, profile)
+    return _to_full_range(image, bits), header
+
+
+def _to_rgb_or_grey(image: pyvips.Image) -> tuple[pyvips.Image, bytes | None]:
+    """Convert CMYK, Lab and their like to sRGB; return the image and the profile that still applies to it."""
+    if image.interpretation in ("b-w", "grey16", "srgb", "rgb16", "multiband", "scrgb"):
+        return image, metadata(image, "icc-profile-data")
+    is_deep = image.format in ("ushort", "short")
+    if image.interpretation != "cmyk":
+        return image.colourspace("rgb16" if is_deep else "srgb"), None
+    return image.icc_transform(
+        "srgb",
+        embedded=True,  # libvips' own profile where the file has none or a wrong one
+        intent="relative",
+        black_point_compensation=True,
+        depth=16 if is_deep else 8,
+    ), None
+
+
+def _to_full_range(image: pyvips.Image, bits: int) -> pyvips.Image:
+    """Stretch 10 and 12 bits, which libvips puts into the upper bits of 16, to the full range by repeating them."""
+    used = metadata(image, "bits-per-sample") or bits
+    return image | (image >> used) if bits == 16 and 8 < used < 16 else image
