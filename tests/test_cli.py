@@ -26,7 +26,8 @@ from PIL import Image
 
 import classsr
 from classsr import InputError
-from classsr.cli import halos_of, main
+from classsr.cli import main
+from classsr.cli.release import halos_of
 from classsr.costs import by_macs
 from classsr.data.pairs import open_pairs
 from classsr.data.patches import find_patches
@@ -104,7 +105,7 @@ def pixels_of(path: Path) -> Array:
 
 def command(*arguments: str | Path, plain_every: float = 5.0) -> list[str]:
     """The command line as a process, with warnings as errors."""
-    start = f"import classsr.cli as c; c.PLAIN_EVERY = {plain_every}; c.main()"
+    start = f"import classsr.cli.progress as p; p.PLAIN_EVERY = {plain_every}; from classsr.cli import main; main()"
     return [sys.executable, "-W", "error", "-c", start, *map(str, arguments)]
 
 
@@ -210,7 +211,7 @@ def test_json_is_one_object_per_picture_and_nothing_else_on_stdout(run: CommandL
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     run: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("classsr.cli.PLAIN_EVERY", 0.0)
+    monkeypatch.setattr("classsr.cli.progress.PLAIN_EVERY", 0.0)
     monkeypatch.setattr("classsr.upscaler.BATCH_PIXELS", 40 * 40)
     run.add("a.png", np.zeros((32, 4 * 8 * 32, 3), np.uint8))  # four blocks of eight tiles
 

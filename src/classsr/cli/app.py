@@ -1,0 +1,73 @@
+"""The application: all commands, and every error's way to its exit code."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from classsr import __version__
+from classsr.cli.evaluate import evaluate
+from classsr.cli.figure import figure_app
+from classsr.cli.options import say
+from classsr.cli.release import export, import_foreign
+from classsr.cli.train import data_app, train_app
+from classsr.cli.upscale import upscale
+from classsr.errors import ClassSRError, UsageError
+
+INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
+
+app = typer.Typer(
+    name="classsr",
+    help="Enlarge pictures four times, spending computation only where a picture is hard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(upscale)
+app.command()(evaluate)
+app.add_typer(data_app, name="data")
+app.add_typer(train_app, name="train")
+app.command()(export)
+app.command("import")(import_foreign)
+app.add_typer(figure_app, name="figure")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"classsr {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    logger = logging.getLogger("classsr")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        sys.exit(app(standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):
+        say("classsr: interrupted")
+        sys.exit(INTERRUPTED)
+    except typer.TyperException as exc:  # an option or an argument that does not exist or fit
+        message = exc.format_message().replace("Value error, ", "").rstrip(".")
+        if message:  # without arguments the help has been printed instead
+            say(f"classsr: {message}; see `classsr --help`.")
+        sys.exit(UsageError.exit_code)
+    except ClassSRError as exc:
+        if "--debug" in sys.argv:
+            raise
+        say(f"classsr: {exc}")
+        sys.exit(exc.exit_code)
