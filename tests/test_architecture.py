@@ -19,7 +19,7 @@ PACKAGE = "classsr"
 # Lowest first. A name stands for the module and everything inside it.
 LAYERS = {
     "errors": {"errors"},
-    "ground": {"files", "image", "resize", "tiles", "metrics", "model"},
+    "ground": {"files", "image", "resize", "sizes", "tiles", "metrics", "model"},
     "learned": {
         "networks",
         "flops",
@@ -43,7 +43,17 @@ LAYERS = {
         "source",
         "upscaler",
     },
-    "top": {"comparison", "evaluation", "evaluation_page", "figures", "page", "scoreboard"},
+    "top": {
+        "batch",
+        "jobs",
+        "manifest",
+        "comparison",
+        "evaluation",
+        "evaluation_page",
+        "figures",
+        "page",
+        "scoreboard",
+    },
     "cli": {"cli", "__main__"},
     "root": {"__init__"},
 }

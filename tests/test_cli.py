@@ -193,8 +193,9 @@ def test_json_is_one_object_per_picture_and_nothing_else_on_stdout(run: CommandL
 
     first, second = (json.loads(line) for line in ended.out.splitlines())
     fields = (
-        "input output width height model scale backend precision tiles judged macs macs_hardest"
+        "input output input_width input_height width height model scale backend precision tiles"
     )
+    fields += " judged macs macs_hardest"
     assert list(first) == [*fields.split(), "cost", "loss", "plan", "seconds", "peak_mib"]
     assert list(second) == list(first)
     assert list(first["seconds"]) == ["read", "route", "networks", "assemble", "write", "total"]
@@ -263,7 +264,8 @@ def test_a_terminal_gets_a_bar_with_time_left(tmp_path: Path) -> None:
     out, _ = process.communicate()
     assert (process.returncode, out) == (0, b"")
     assert re.search(r"a\.png.*━+.*\d+%.*(-:--:--|0:00:\d\d)", told)
-    assert "1200x1200" in told.splitlines()[-1]
+    assert "1200x1200" in told
+    assert told.endswith("\x1b[2K")  # the bar is gone
 
 
 def read_terminal(file: int) -> str:
@@ -724,7 +726,13 @@ MISTAKES: list[tuple[Maker, str, int, str]] = [
     (of_another_kind, "", INPUT, r"bad\.png is not a PNG, .*; convert it"),
     (cut_short, "", INPUT, r"bad\.png cannot be decoded .* truncated .*get or save it again"),
     (empty, "", INPUT, r"bad\.png is empty; get or save it again"),
-    (a_folder, "", INPUT, r"bad\.png cannot be read .*; name a picture file"),
+    (a_folder, "", USAGE, r"Expected -o to name a folder for the results of bad\.png"),
+    (
+        a_folder,
+        "-o out",
+        INPUT,
+        r"bad\.png holds no picture; name a folder that does; --recursive opens",
+    ),
     (transparent, "-o out.jpg", OUTPUT, r"out\.jpg .* transparency .*; use PNG"),
     (long, "-o out.webp", OUTPUT, r"out\.webp would be 16400 x 4 .* WebP ends at 16383 .*; use"),
     (fine, "-o out.gif", OUTPUT, r"out\.gif does not end in .*; use \.png"),
@@ -817,12 +825,20 @@ def test_the_others_in_a_list_are_done_and_the_first_failure_gives_the_code(
     ended = run("upscale", "first.png", "absent.png", "kept.png", "last.png", "--json")
 
     assert ended.code == INPUT
-    assert [json.loads(line)["input"] for line in ended.out.splitlines()] == [
-        "first.png",
-        "last.png",
+    told = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(each["input"], each.get("code", 0)) for each in told] == [
+        ("first.png", 0),
+        ("absent.png", INPUT),
+        ("kept.png", OUTPUT),
+        ("last.png", 0),
     ]
-    told = [line for line in ended.err.splitlines() if line.startswith("classsr: ")]
-    assert ["absent.png" in told[0], "kept_x4.png" in told[1], len(told)] == [True, True, 2]
+    said = [line for line in ended.err.splitlines() if line.startswith("classsr: ")]
+    assert ["absent.png" in said[0], "kept_x4.png" in said[1], len(said)] == [True, True, 2]
+    assert ended.err.splitlines()[-3:] == [
+        "2 enlarged, 0 there already, 2 failed",
+        "failed: absent.png",
+        "failed: kept.png",
+    ]
     assert run.files() >= {"first_x4.png", "last_x4.png"}
 
 

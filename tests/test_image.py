@@ -18,6 +18,7 @@ import traceback
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ from classsr.image import (
     create_picture,
     find_pictures,
     formats,
+    likely_bytes,
     open_picture,
     read,
+    read_header,
     reading,
     strips,
     write,
@@ -50,6 +53,7 @@ from classsr.image.strips import Worker
 
 Array = npt.NDArray[Any]
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "bay.jpg"
 SUFFIXES = [".png", ".jpg", ".webp", ".tif", ".avif"]
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -1033,6 +1037,108 @@ def test_pillow_reads_what_was_written_in_strips_exactly(tmp_path: Path) -> None
     write_in_strips(Picture(pixels), tmp_path / "a.png", [1, 99, 200])
     with Image.open(tmp_path / "a.png") as opened:
         np.testing.assert_array_equal(np.asarray(opened), pixels)
+
+
+def write_resampled(picture: Picture, path: Path, width: int, height: int, step: int = 37) -> None:
+    header = replace(picture.header, width=width, height=height)
+    with create_picture(path, header, rows_of=picture.header) as writer:
+        for top in range(0, picture.height, step):
+            writer.append(picture.rows(slice(top, top + step)))
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(200, 150), (251, 188), (400, 200), (130, 300), (399, 299), (100, 75)]
+)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_rows_are_resampled_as_pillow_does(
+    tmp_path: Path, width: int, height: int, suffix: str
+) -> None:
+    pixels = np.asarray(
+        Image.fromarray(noise(30, 40, 3)).resize((400, 300), Image.Resampling.BICUBIC)
+    )
+    write_resampled(Picture(pixels), tmp_path / f"a{suffix}", width, height)
+
+    found = read(tmp_path / f"a{suffix}").rgb
+    expected = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    difference = np.abs(found.astype(float) - np.asarray(expected, float))
+    assert found.shape == (height, width, 3)
+    assert difference.max() <= 4
+    assert difference.mean() < 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_resampling_keeps_depth_alpha_grey_and_what_is_flat(
+    tmp_path: Path, dtype: npt.DTypeLike
+) -> None:
+    value = np.iinfo(np.dtype(dtype)).max // 3
+    flat = np.full((60, 80), value, dtype)
+    rgb = np.repeat(flat[..., None], 3, axis=2)
+    write_resampled(Picture(rgb, flat, is_grey=True), tmp_path / "a.png", 33, 21)
+
+    found = read(tmp_path / "a.png")
+    assert (found.rgb.dtype, found.is_grey) == (np.dtype(dtype), True)
+    assert (found.rgb == value).all()
+    assert found.alpha is not None
+    assert (found.alpha == value).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(step=st.integers(1, 200), width=st.integers(60, 120), height=st.integers(80, 160))
+def test_resampling_does_not_depend_on_the_strips(
+    tmp_path_factory: pytest.TempPathFactory, step: int, width: int, height: int
+) -> None:
+    folder = tmp_path_factory.mktemp("resampled")
+    picture = Picture(noise(160, 120, 3))
+    write_resampled(picture, folder / "strips.png", width, height, step)
+    write_resampled(picture, folder / "whole.png", width, height, 160)
+
+    assert (folder / "strips.png").read_bytes() == (folder / "whole.png").read_bytes()
+
+
+def test_missing_rows_of_a_resampled_picture_leave_nothing_behind(tmp_path: Path) -> None:
+    picture = Picture(noise(100, 40, 3))
+    header = replace(picture.header, width=20, height=50)
+
+    def write_some() -> None:
+        with create_picture(tmp_path / "a.png", header, rows_of=picture.header) as writer:
+            writer.append(picture.rows(slice(60)))
+
+    with pytest.raises(UsageError, match="40 of them are missing"):
+        write_some()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_header_is_what_reading_gives(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(noise(9, 14, 3)).save(tmp_path / f"a{suffix}", exif=exif)
+
+    assert read_header(tmp_path / f"a{suffix}") == read(tmp_path / f"a{suffix}").header
+
+
+def test_a_header_needs_no_pixels(tmp_path: Path) -> None:
+    Image.fromarray(noise(300, 14, 3)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+
+    assert read_header(tmp_path / "a.png") == Header(300, 14)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_likely_size_of_a_photograph_is_more_than_it_takes_and_less_than_all_samples(
+    tmp_path: Path, suffix: str, dtype: npt.DTypeLike
+) -> None:
+    photograph = Image.open(EXAMPLE).resize((1280, 768), Image.Resampling.BICUBIC)
+    pixels = np.asarray(photograph).astype(dtype)
+    picture = Picture(pixels if dtype is np.uint8 else pixels * np.uint16(257))
+    write(picture, tmp_path / f"a{suffix}")
+
+    taken = (tmp_path / f"a{suffix}").stat().st_size
+    likely = likely_bytes(picture.header, tmp_path / f"a{suffix}")
+    assert taken < likely <= picture.header.height * picture.header.row_bytes
 
 
 def test_a_strip_may_be_written_to_once_it_was_handed_over(tmp_path: Path) -> None:

@@ -25,15 +25,18 @@ class Seconds:
 class Report:
     """What was done to one picture.
 
-    `width` and `height` are those of the enlarged picture. `tiles` counts the tiles of each level, `judged` those that
-    the Class-Module has judged. `macs` counts the multiply-accumulates computed, overlap and Class-Module included;
-    `macs_hardest` those of the hardest branch over the whole picture without overlap. `cost` is the planned cost as a
-    share of what the hardest branch everywhere costs, by measured seconds where the plan went by these; `loss` the PSNR
-    lost against it in dB, as predicted, None where nothing predicts it; `plan` the reason for the plan.
+    Sides are in pixels, `width` and `height` those of the result; `scale` is the model's. `tiles` counts the tiles of
+    each level, `judged` those that the Class-Module has judged. `macs` counts the multiply-accumulates computed,
+    overlap and Class-Module included; `macs_hardest` those of the hardest branch over the whole picture without
+    overlap. `cost` is the planned cost as a share of what the hardest branch everywhere costs, by measured seconds
+    where the plan went by these; `loss` the PSNR lost against it in dB, as predicted, None where nothing predicts it;
+    `plan` the reason for the plan.
     """
 
     input: str | None
     output: str | None
+    input_width: int
+    input_height: int
     width: int
     height: int
     model: str

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -41,6 +41,16 @@ class InMemory:
         part = slice(self._next, self._next + count)
         self._next += count
         return self._picture.rows(part)
+
+
+def ahead(opening: Opening) -> Opening:
+    """Read a picture that would be kept whole anyway, and return what opens it from memory; others are left alone."""
+    with opening() as reader:
+        header = reader.header
+        if header.height * header.width > HELD_PIXELS:
+            return opening
+        picture = reader.rows(header.height)
+    return lambda: nullcontext(InMemory(picture))
 
 
 class Source:

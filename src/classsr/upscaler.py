@@ -6,7 +6,7 @@ Knows no runtime (backends) and no file format (image).
 import os
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,7 +26,8 @@ from classsr.report import Report, Seconds, peak_mib
 from classsr.resize import REACH, resize
 from classsr.routing import AUTO, Goal, find_goal, likeliest, predicted_errors
 from classsr.routing_map import Preview, draw_routing_map
-from classsr.source import InMemory, Source
+from classsr.sizes import OWN_SCALE, Size
+from classsr.source import InMemory, Opening, Source
 from classsr.tiles import Blocks, TileGrid, batches, pad_edges, split
 
 # LR pixels per batch: 64 tiles of 32 with a halo of 4; memory stays near 100 MiB.
@@ -55,6 +56,46 @@ class Upscaled:
     def image(self) -> NDArray[Any]:
         """The enlarged picture, (scale * H, scale * W, 3), in the input's dtype."""
         return self.picture.rgb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a picture is to be enlarged; the fields are the arguments of `Upscaler.upscale_file` of the same names."""
+
+    route: str = AUTO
+    budget: str | float | None = None
+    max_loss: float | None = None
+    size: Size = OWN_SCALE
+    overwrite: bool = False
+
+    def opening(self, source: Path) -> Opening:
+        """Return what begins to read a picture."""
+        return lambda: open_picture(source)
+
+    def size_of(self, header: Header, *, most: int) -> Header:
+        """Return the header of the result; raise UsageError where the size is out of reach."""
+        width, height = self.size.of(header.width, header.height, most=most)
+        return replace(header, width=width, height=height)
+
+
+class Unfinished:
+    """A picture that is computed and still being written; made by `Upscaler.begin_file`."""
+
+    def __init__(self, being_written: ExitStack, complete: Callable[[], Report]) -> None:
+        self._being_written, self._complete = being_written, complete
+
+    def finish(self) -> Report:
+        """Wait until the file has its name; raise OutputError where it cannot be written."""
+        return self._complete()
+
+    def abandon(self) -> None:
+        """Give up, and leave nothing behind."""
+        with suppress(_AbandonedError), self._being_written:
+            raise _AbandonedError
+
+
+class _AbandonedError(Exception):
+    pass
 
 
 class Upscaler:
@@ -164,6 +205,7 @@ class Upscaler:
         route: str = AUTO,
         budget: str | float | None = None,
         max_loss: float | None = None,
+        size: Size = OWN_SCALE,
         overwrite: bool = False,
         routing_map: Path | None = None,
         progress: Progress = lambda share: None,
@@ -177,6 +219,7 @@ class Upscaler:
             route: as for `upscale`.
             budget: as for `upscale`.
             max_loss: as for `upscale`.
+            size: of the result; the model's scale by default. The picture is enlarged by that scale and resampled.
             overwrite: whether files that exist are replaced.
             routing_map: also draw the level of every tile into this file.
             progress: called with the share of the work done.
@@ -185,31 +228,58 @@ class Upscaler:
         Raises:
             InputError: `source` cannot be read.
             OutputError: the result cannot be written there; told before computing where possible.
-            UsageError: there is no such route, or the budget is too small.
+            UsageError: there is no such route, the budget is too small, or the size is out of reach.
 
         """
+        wish = Wish(route=route, budget=budget, max_loss=max_loss, size=size, overwrite=overwrite)
+        unfinished = self.begin_file(
+            source, output, wish, routing_map=routing_map, progress=progress, planned=planned
+        )
+        return unfinished.finish()
+
+    def begin_file(
+        self,
+        source: Path,
+        output: Path,
+        wish: Wish,
+        *,
+        opening: Opening | None = None,
+        routing_map: Path | None = None,
+        progress: Progress = lambda share: None,
+        planned: Planned = lambda plan: None,
+    ) -> "Unfinished":
+        """Do all of `upscale_file` but the last of the writing, which goes on meanwhile, and return that.
+
+        Arguments and errors are those of `upscale_file`; `opening` reads the picture where that has begun already.
+        """
         config = self.model.config
-        goal = find_goal(config, route=route, budget=budget, max_loss=max_loss)
+        goal = find_goal(config, route=wish.route, budget=wish.budget, max_loss=wish.max_loss)
         if routing_map is not None and routing_map.resolve() == output.resolve():
             raise UsageError(
                 f"{output} cannot be both the result and the routing map; name two files."
             )
         started = time.perf_counter()
-        with Source(lambda: open_picture(source)) as opened:
-            header = opened.header.scaled(config.scale)
-            check_output(
-                output,
-                height=header.height,
-                width=header.width,
-                has_alpha=header.has_alpha,
-                overwrite=overwrite,
-            )
-            preview = None
-            if routing_map is not None:
-                preview = Preview(header.height, header.width)
-                check_output(routing_map, height=1, width=1, has_alpha=False, overwrite=overwrite)
-            writing = _Stopwatch()
-            with create_picture(output, header, overwrite=overwrite) as writer:
+        writing = _Stopwatch()
+        with ExitStack() as stack:
+            with Source(opening or wish.opening(source)) as opened:
+                enlarged = opened.header.scaled(config.scale)
+                header = wish.size_of(opened.header, most=config.scale)
+                check_output(
+                    output,
+                    height=header.height,
+                    width=header.width,
+                    has_alpha=header.has_alpha,
+                    overwrite=wish.overwrite,
+                )
+                preview = None
+                if routing_map is not None:
+                    preview = Preview(enlarged.height, enlarged.width)
+                    check_output(
+                        routing_map, height=1, width=1, has_alpha=False, overwrite=wish.overwrite
+                    )
+                writer = stack.enter_context(
+                    create_picture(output, header, rows_of=enlarged, overwrite=wish.overwrite)
+                )
 
                 def take(strip: Picture) -> None:
                     with writing:
@@ -218,18 +288,31 @@ class Upscaler:
                             preview.add(strip.rgb)
 
                 plan, report = self._run(opened, goal, take, progress, planned)
-                computed = time.perf_counter()
+            computed = time.perf_counter() - started
+            being_written = stack.pop_all()
+
+        def complete() -> Report:
+            resumed = time.perf_counter()
+            being_written.close()
             if routing_map is not None and preview is not None:
                 labels = tuple(level.label for level in config.levels)
                 drawn = draw_routing_map(preview.image, plan.levels, plan.grid, labels)
-                write(drawn, routing_map, overwrite=overwrite)
-            done = time.perf_counter()
-        seconds = replace(
-            report.seconds, write=writing.seconds + done - computed, total=done - started
-        )
-        return replace(
-            report, input=str(source), output=str(output), seconds=seconds, peak_mib=peak_mib()
-        )
+                write(drawn, routing_map, overwrite=wish.overwrite)
+            waited = time.perf_counter() - resumed
+            seconds = replace(
+                report.seconds, write=writing.seconds + waited, total=computed + waited
+            )
+            return replace(
+                report,
+                input=str(source),
+                output=str(output),
+                width=header.width,
+                height=header.height,
+                seconds=seconds,
+                peak_mib=peak_mib(),
+            )
+
+        return Unfinished(being_written, complete)
 
     def _run(
         self, source: Source, goal: Goal, take: Rows, progress: Progress, planned: Planned
@@ -425,6 +508,8 @@ class Upscaler:
         return Report(
             input=None,
             output=None,
+            input_width=header.width // config.scale,
+            input_height=header.height // config.scale,
             width=header.width,
             height=header.height,
             model=config.name,

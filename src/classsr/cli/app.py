@@ -12,7 +12,7 @@ from classsr.cli.figure import figure_app
 from classsr.cli.options import say
 from classsr.cli.release import export, import_foreign
 from classsr.cli.train import data_app, train_app
-from classsr.cli.upscale import upscale
+from classsr.cli.upscale import EXAMPLES, upscale
 from classsr.errors import ClassSRError, UsageError
 
 INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(upscale)
+app.command(epilog=EXAMPLES)(upscale)
 app.command()(evaluate)
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from classsr.cli.options import Asked, Budget, MaxLoss, PrecisionName, Route, extra
+from classsr.cli.options import (
+    Asked,
+    Backend,
+    Budget,
+    MaxLoss,
+    Precision,
+    PrecisionName,
+    Route,
+    Threads,
+    extra,
+)
 from classsr.errors import OutputError, UsageError
 
 STDOUT = Path("-")
@@ -42,9 +52,9 @@ def evaluate(
     route: Route = "auto",
     budget: Budget = None,
     max_loss: MaxLoss = None,
-    backend: Annotated[str, typer.Option(help="openvino, onnx or torch.")] = "openvino",
-    precision: Annotated[PrecisionName, typer.Option()] = PrecisionName.auto,
-    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    backend: Backend = "openvino",
+    precision: Precision = PrecisionName.auto,
+    threads: Threads = None,
     longest: Annotated[
         int | None,
         typer.Option(min=1, metavar="PIXELS", help="Shrink HR to this long side first."),

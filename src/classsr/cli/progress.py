@@ -3,7 +3,8 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from classsr.cli.options import say
 
@@ -14,10 +15,9 @@ PLAIN_EVERY = 5.0  # seconds between progress lines where there is no terminal
 
 
 class Progress:
-    """A bar with time left on a terminal, plain lines elsewhere; both on stderr."""
+    """The share of all pixels that is done: a bar with time left on a terminal, else plain lines; both on stderr."""
 
-    def __init__(self, source: Path) -> None:
-        self._name = source.name
+    def __init__(self) -> None:
         self._bar: RichProgress | None = None
         self._said = time.monotonic()
         if sys.stderr.isatty():
@@ -31,28 +31,33 @@ class Progress:
             )
 
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TaskProgressColumn(),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(self._name, total=1.0)
+            self._task = self._bar.add_task("", total=1.0)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, share: float) -> None:
-        """Tell the share of the work that is done."""
+    def update(self, source: Path, share: float) -> None:
+        """Tell which picture is enlarged and the share of all that is done."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=share)
+            self._bar.update(self._task, completed=share, description=source.name)
         elif time.monotonic() - self._said >= PLAIN_EVERY:
             self._said = time.monotonic()
-            say(f"{self._name}: {100 * share:.0f} %")
+            say(f"{source.name}: {100 * share:.0f} %")

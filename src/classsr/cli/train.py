@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classsr.cli.options import Threads, extra, say
+from classsr.cli.options import extra, say
 from classsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ PairsFolder = Annotated[
 RunFolder = Annotated[
     Path, typer.Option("--run", metavar="DIR", help="Folder of the run; goes on where it stopped.")
 ]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda|mps", help="auto: CUDA where there is any.")
 ]

@@ -1,20 +1,56 @@
 """`classsr upscale`."""
 
+import hashlib
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classsr.cli.options import Asked, Budget, MaxLoss, PrecisionName, Route, say
+from classsr import __version__
+from classsr.cli.options import (
+    ROUTING,
+    Asked,
+    Backend,
+    Budget,
+    MaxLoss,
+    ModelChoice,
+    Precision,
+    PrecisionName,
+    Route,
+    Threads,
+    say,
+)
+from classsr.cli.pipes import PIPE, files_for_pipes
 from classsr.cli.progress import Progress
-from classsr.errors import ClassSRError, UsageError
+from classsr.errors import UsageError
 
 if TYPE_CHECKING:
+    from classsr.batch import Outcome
+    from classsr.model import Model
     from classsr.report import Report
+    from classsr.upscaler import Wish
+
+WHERE = "Where to"
+HOW_LARGE = "How large"
+TELLING = "What is told"
+
+EXAMPLES = """\
+classsr upscale photo.jpg : photo_x4.png beside it
+
+classsr upscale photos/ -o large/ -r : a folder with all folders in it, and again to go on
+
+classsr upscale photo.jpg -o large.jpg --width 3840 : that wide
+
+classsr upscale photo.jpg --budget 0.3 : about three times as fast, a little worse
+
+classsr upscale - < photo.jpg > large.png : from a pipe into a file
+"""
 
 
 class TilingName(StrEnum):
@@ -24,56 +60,142 @@ class TilingName(StrEnum):
     paper = "paper"
 
 
+class FormatName(StrEnum):
+    """In which format results are written."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+    tif = "tif"
+    avif = "avif"
+    same = "same"
+
+
 def upscale(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures to enlarge.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...", help="Pictures, folders of pictures, or - for standard input."
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
-            metavar="FILE_OR_DIR",
-            help="Where to write; beside the input by default.",
+            metavar="FILE|DIR|-",
+            help="NAME_x4.png beside the input by default; a folder for a folder.",
+            rich_help_panel=WHERE,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist.")
+    file_format: Annotated[
+        FormatName | None,
+        typer.Option(
+            "--format",
+            help="Of results that get a name of ours; same: that of the picture. png by default.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "-r",
+            "--recursive",
+            help="Open folders inside folders, too.",
+            rich_help_panel=WHERE,
+        ),
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=WHERE),
+    ] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Leave out pictures whose result exists.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FACTOR",
+            help="From 1 to the model's scale, such as 2 or 2.5.",
+            rich_help_panel=HOW_LARGE,
+        ),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Of the result.", rich_help_panel=HOW_LARGE)
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Of the result.", rich_help_panel=HOW_LARGE)
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="As large as fits into so many pixels.",
+            rich_help_panel=HOW_LARGE,
+        ),
+    ] = None,
     route: Route = "auto",
     budget: Budget = None,
     max_loss: MaxLoss = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME|FOLDER", help="A bundled model or a model's folder.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="openvino, onnx or torch.")] = "openvino",
-    precision: Annotated[
-        PrecisionName, typer.Option(help="What the branches compute in.")
-    ] = PrecisionName.auto,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads; all by default.")
-    ] = None,
+    model: ModelChoice = None,
+    backend: Backend = "openvino",
+    precision: Precision = PrecisionName.auto,
+    threads: Threads = None,
     tiling: Annotated[
-        TilingName, typer.Option(help="halo: seamless. paper: tiles of 32 at step 28, averaged.")
+        TilingName,
+        typer.Option(
+            help="halo: seamless. paper: tiles of 32 at step 28, averaged.", rich_help_panel=ROUTING
+        ),
     ] = TilingName.halo,
     routing_map: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write a picture of the level of every tile."),
+        typer.Option(
+            metavar="FILE",
+            help="Also write a picture of the level of every tile.",
+            rich_help_panel=TELLING,
+        ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Tell what is planned for each picture, and why.")
+        bool,
+        typer.Option(
+            "--explain",
+            help="Tell what is planned for each picture, and why.",
+            rich_help_panel=TELLING,
+        ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per picture on stdout.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object per picture on stdout.",
+            rich_help_panel=TELLING,
+        ),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=TELLING)
+    ] = False,
 ) -> None:
-    """Enlarge pictures four times."""
+    """Enlarge pictures and folders of pictures.
+
+    What is done already in an output folder is not done again, so that a run that was broken off goes on.
+    """
+    from classsr.batch import upscale_files
+    from classsr.image import FORMAT_BY_SUFFIX
+    from classsr.jobs import Naming, find_jobs
+    from classsr.manifest import Manifest
     from classsr.model import DEFAULT_MODEL
     from classsr.routing import find_goal
-    from classsr.upscaler import Upscaler
+    from classsr.sizes import Size, box_of
+    from classsr.upscaler import Upscaler, Wish
 
-    if routing_map is not None and len(inputs) > 1:
-        raise UsageError("Expected one input with --routing-map; it writes one file.")
-    outputs = output_paths(inputs, output)
+    size = Size(scale, width, height, None if fit is None else box_of(fit))
+    if overwrite and skip_existing:
+        raise UsageError("Expected one of --overwrite and --skip-existing.")
     upscaler = Upscaler(
         model or DEFAULT_MODEL,
         backend=backend,
@@ -81,71 +203,92 @@ def upscale(
         threads=threads,
         tiling=tiling.value,
     )
+    config = upscaler.model.config
     asked: Asked = {"route": route, "budget": budget, "max_loss": max_loss}
-    find_goal(upscaler.model.config, **asked)  # told once, not once per input
-    failure = 0
-    for source, target in zip(inputs, outputs, strict=True):
-        try:
-            with Progress(source) as progress:
-                report = upscaler.upscale_file(
-                    source,
-                    target,
-                    overwrite=overwrite,
-                    routing_map=routing_map,
-                    progress=progress.update,
-                    planned=lambda plan: say(upscaler.explain(plan)) if explain else None,
-                    **asked,
-                )
-        except ClassSRError as exc:
+    find_goal(config, **asked)  # told once, not once per input
+    wish = Wish(**asked, size=size, overwrite=overwrite)
+    chosen = file_format or FormatName.png
+    naming = Naming(
+        size.suffix(config.scale),
+        None if chosen is FormatName.same else FORMAT_BY_SUFFIX[f".{chosen.value}"],
+    )
+    with files_for_pipes(inputs, output, f".{chosen.value}") as (sources, target):
+        jobs = find_jobs(sources, target, naming, recursive=recursive)
+        opens_folders = any(source.is_dir() for source in sources)
+        if file_format is not None and [job.target for job in jobs] == [target]:
+            raise UsageError(f"Expected no --format beside {target}, whose name says it.")
+        if routing_map is not None and len(jobs) > 1:
+            raise UsageError("Expected one input with --routing-map; it writes one file.")
+        if as_json and output == PIPE:
+            raise UsageError("Expected the picture or JSON on standard output but not both.")
+        manifest = None
+        if opens_folders and target is not None:
+            manifest = Manifest(
+                target, _settings(upscaler.model, wish, backend, precision.value, tiling.value)
+            )
+        with Progress() as progress:
+            outcomes = upscale_files(
+                upscaler,
+                jobs,
+                wish,
+                skip_existing=skip_existing,
+                manifest=manifest,
+                routing_map=routing_map,
+                progress=lambda job, share: progress.update(job.source, share),
+                planned=lambda plan: say(upscaler.explain(plan)) if explain else None,
+            )
+            with closing(outcomes):
+                code = _tell(outcomes, as_json=as_json, debug=debug)
+    if code:
+        raise typer.Exit(code)
+
+
+def _settings(model: "Model", wish: "Wish", *others: str) -> str:
+    """Return what is equal where the same would be made of the same picture."""
+    what = [__version__, asdict(model.config), asdict(replace(wish, overwrite=False)), others]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def _tell(outcomes: "Iterable[Outcome]", *, as_json: bool, debug: bool) -> int:
+    """Tell what becomes of every picture, and in the end of all; return the exit code."""
+    enlarged = there = 0
+    failed: list[Outcome] = []
+    for outcome in outcomes:
+        if outcome.error is not None:
             if debug:
-                raise
-            say(f"classsr: {exc}")
-            failure = failure or exc.exit_code
-            continue
-        say(summary(report))
+                raise outcome.error
+            say(f"classsr: {outcome.error}")
+            failed.append(outcome)
+        elif outcome.report is not None:
+            say(summary(outcome.report))
+            enlarged += 1
+        else:
+            there += 1
         if as_json:
-            sys.stdout.write(json.dumps(asdict(report)) + "\n")
+            sys.stdout.write(json.dumps(record(outcome)) + "\n")
             sys.stdout.flush()
-    if failure:
-        raise typer.Exit(failure)
+    if enlarged + there + len(failed) > 1:
+        say(f"{enlarged} enlarged, {there} there already, {len(failed)} failed")
+        for outcome in failed:
+            say(f"failed: {outcome.job.source}")
+    return failed[0].error.exit_code if failed and failed[0].error is not None else 0
 
 
-def output_paths(inputs: list[Path], output: Path | None) -> list[Path]:
-    """Name the result of every input: NAME_x4.png beside it or in the folder `output`, or `output` itself.
-
-    Raises:
-        UsageError: several inputs would be written to one file, or one over another input.
-
-    """
-    if output is None:
-        outputs = [source.with_name(f"{source.stem}_x4.png") for source in inputs]
-    elif output.is_dir():
-        outputs = [output / f"{source.stem}_x4.png" for source in inputs]
-    elif len(inputs) == 1:
-        outputs = [output]
-    else:
-        raise UsageError(
-            f"Expected -o to name a folder that exists, for {len(inputs)} inputs, but got {output}."
-        )
-    for index, target in enumerate(outputs):
-        if target in outputs[:index]:
-            first = inputs[outputs.index(target)]
-            raise UsageError(
-                f"{first} and {inputs[index]} would both be written to {target}; enlarge one alone with -o."
-            )
-        if target in inputs and target != inputs[index]:
-            raise UsageError(
-                f"The result of {inputs[index]} would be written over the input {target}; leave one of them out."
-            )
-    return outputs
+def record(outcome: "Outcome") -> dict[str, Any]:
+    """Return what `--json` prints of a picture: its report, or why there is none."""
+    if outcome.report is not None:
+        return asdict(outcome.report)
+    files = {"input": str(outcome.job.source), "output": str(outcome.job.target)}
+    if outcome.error is None:
+        return files | {"skipped": True}
+    return files | {"error": str(outcome.error), "code": outcome.error.exit_code}
 
 
 def summary(report: "Report") -> str:
     """Say in one line what was done."""
-    width, height = report.width // report.scale, report.height // report.scale
     shares = " / ".join(f"{100 * share:.0f}" for share in report.shares)
     return (
-        f"{report.output}: {width}x{height} -> {report.width}x{report.height}, "
+        f"{report.output}: {report.input_width}x{report.input_height} -> {report.width}x{report.height}, "
         f"tiles per level {shares} %, {100 * report.cost:.0f} % of the hardest level's cost, "
         f"{report.seconds.total:.2f} s"
     )

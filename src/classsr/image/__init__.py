@@ -5,14 +5,16 @@ at all; both also strip by strip, for pictures that are larger than the memory. 
 enlarging, and never multiplies alpha into the colours.
 """
 
-from classsr.image.formats import FORMATS, PNG, find_pictures
+from classsr.image.formats import FORMAT_BY_SUFFIX, FORMATS, PNG, Format, find_pictures
 from classsr.image.picture import Header, Picture, Samples
-from classsr.image.reading import PictureReader, open_picture, read
-from classsr.image.writing import PictureWriter, check_output, create_picture, write
+from classsr.image.reading import PictureReader, open_picture, read, read_header
+from classsr.image.writing import PictureWriter, check_output, create_picture, likely_bytes, write
 
 __all__ = [
     "FORMATS",
+    "FORMAT_BY_SUFFIX",
     "PNG",
+    "Format",
     "Header",
     "Picture",
     "PictureReader",
@@ -21,7 +23,9 @@ __all__ = [
     "check_output",
     "create_picture",
     "find_pictures",
+    "likely_bytes",
     "open_picture",
     "read",
+    "read_header",
     "write",
 ]

@@ -24,6 +24,9 @@ class Format:
     holds_alpha: bool = True
     holds_16_bit: bool = False
     holds_one_channel: bool = True
+    likely_share: float = (
+        0.5  # of the bytes of all samples, amply, for an enlarged photograph of 8 bits
+    )
     save_options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -48,6 +51,7 @@ JPEG = Format(
     codec="jpeg",
     max_side=65_500,
     holds_alpha=False,
+    likely_share=0.25,
     save_options={"Q": 95, "subsample_mode": "off"},
 )
 WEBP = Format(
@@ -57,6 +61,7 @@ WEBP = Format(
     codec="webp",
     max_side=16_383,
     holds_one_channel=False,
+    likely_share=0.2,
     save_options={"Q": 95, "smart_subsample": True, "effort": 2},
 )
 TIFF = Format(
@@ -75,6 +80,7 @@ AVIF = Format(
     codec="heif",
     max_side=16_384,  # of libvips' writer; the format itself ends at 65,536, and such files are read
     holds_one_channel=False,
+    likely_share=0.2,
     save_options={"compression": "av1", "Q": 90, "effort": 0, "subsample_mode": "off"},
 )
 FORMATS = (PNG, JPEG, WEBP, TIFF, AVIF)

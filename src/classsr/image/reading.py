@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,20 @@ def read(path: Path) -> Picture:
     """
     with open_picture(path) as reader:
         return reader.rows(reader.header.height)
+
+
+def read_header(path: Path) -> Header:
+    """Read all but the pixels, without decoding any; what is wrong with them is not found.
+
+    Raises InputError as `read` does.
+    """
+    path = Path(path)
+    file_format = format_of(path)
+    with _decoding(path, file_format):
+        image = _load(path, file_format)
+        turned = (metadata(image, "orientation") or 1) >= 5  # a quarter, perhaps mirrored
+        _, header = _describe(image, path)
+    return replace(header, height=header.width, width=header.height) if turned else header
 
 
 @contextmanager
@@ -106,13 +121,17 @@ class PictureReader:
 def _open(path: Path) -> PictureReader:
     file_format = format_of(path)
     with _decoding(path, file_format):
-        source = pyvips.Source.new_from_file(os.fsencode(path))
-        image = pyvips.Operation.call(
-            f"{file_format.codec}load_source", source, access="sequential", fail_on="error"
-        )
+        image = _load(path, file_format)
         _warn_of_pages(image, path)
         image, header = _describe(_upright(image), path)
         return PictureReader(image, header, path, file_format)
+
+
+def _load(path: Path, file_format: Format) -> pyvips.Image:
+    source = pyvips.Source.new_from_file(os.fsencode(path))
+    return pyvips.Operation.call(
+        f"{file_format.codec}load_source", source, access="sequential", fail_on="error"
+    )
 
 
 @contextmanager

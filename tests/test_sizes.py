@@ -1,0 +1,121 @@
+"""A size that is asked for becomes width and height, proportions kept."""
+
+import re
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from classsr.errors import UsageError
+from classsr.sizes import Size, box_of
+
+sides = st.integers(1, 20_000)
+
+
+@given(width=sides, height=sides, most=st.integers(2, 4))
+def test_nothing_asked_for_is_the_models_scale(width: int, height: int, most: int) -> None:
+    assert Size().of(width, height, most=most) == (most * width, most * height)
+
+
+@given(width=sides, height=sides, scale=st.floats(1, 4))
+def test_a_scale_holds_for_both_sides_within_half_a_pixel(
+    width: int, height: int, scale: float
+) -> None:
+    found = Size(scale=scale).of(width, height, most=4)
+
+    assert abs(found[0] - scale * width) <= 0.5 + 1e-6
+    assert abs(found[1] - scale * height) <= 0.5 + 1e-6
+
+
+@given(width=sides, height=sides, wanted=sides)
+def test_a_width_is_met_exactly_and_keeps_the_proportions(
+    width: int, height: int, wanted: int
+) -> None:
+    assume(width <= wanted <= 4 * width)
+    found = Size(width=wanted).of(width, height, most=4)
+
+    assert found[0] == wanted
+    assert abs(found[1] - wanted * height / width) <= 0.5 + 1e-6
+
+
+@given(width=sides, height=sides, wanted=sides)
+def test_a_height_is_a_width_turned_by_a_quarter(width: int, height: int, wanted: int) -> None:
+    assume(height <= wanted <= 4 * height)
+
+    assert Size(height=wanted).of(width, height, most=4) == tuple(
+        reversed(Size(width=wanted).of(height, width, most=4))
+    )
+
+
+@given(width=sides, height=sides, box=st.tuples(sides, sides))
+def test_a_box_is_filled_in_one_direction_and_not_left_in_the_other(
+    width: int, height: int, box: tuple[int, int]
+) -> None:
+    assume(1 <= min(box[0] / width, box[1] / height) <= 4)
+    found = Size(box=box).of(width, height, most=4)
+
+    assert found[0] == box[0] or found[1] == box[1]
+    assert found[0] <= box[0]
+    assert found[1] <= box[1]
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [
+        (Size(scale=4.5), "4.5"),
+        (Size(scale=0.5), "0.5"),
+        (Size(width=401), "4.01"),
+        (Size(height=49), "0.98"),
+        (Size(box=(99, 500)), "0.99"),
+    ],
+)
+def test_what_the_model_cannot_reach_and_what_is_smaller_is_refused(
+    size: Size, factor: str
+) -> None:
+    with pytest.raises(
+        UsageError,
+        match=re.escape(
+            f"1 to 4 times the 100 x 50 pixels of the picture but it would be {factor} "
+        ),
+    ):
+        size.of(100, 50, most=4)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [{"scale": 0.0}, {"scale": float("nan")}, {"width": 0}, {"height": -1}, {"box": (0, 10)}],
+)
+def test_numbers_that_are_not_above_0_are_refused(numbers: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="above 0"):
+        Size(**numbers)  # type: ignore[arg-type]
+
+
+def test_two_sizes_at_once_are_refused() -> None:
+    with pytest.raises(UsageError, match="one of a scale"):
+        Size(scale=2, width=100)
+
+
+@pytest.mark.parametrize(
+    ("size", "suffix"),
+    [
+        (Size(), "x4"),
+        (Size(scale=2), "x2"),
+        (Size(scale=2.5), "x2.5"),
+        (Size(width=3000), "3000w"),
+        (Size(height=2000), "2000h"),
+        (Size(box=(3000, 2000)), "3000x2000"),
+    ],
+)
+def test_names_of_files_say_the_size(size: Size, suffix: str) -> None:
+    assert size.suffix(4) == suffix
+
+
+def test_a_box_is_read_from_its_text() -> None:
+    assert box_of("3840x2160") == (3840, 2160)
+    assert box_of("10X20") == (10, 20)
+
+
+@pytest.mark.parametrize("text", ["3840", "3840x", "x", "1x2x3", "3840*2160", "-1x5", "1.5x2"])
+def test_a_text_that_is_no_box_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="3840x2160"):
+        box_of(text)
