@@ -1,11 +1,16 @@
 """Fixtures that several test files share: a tiny trained-looking model, small pictures, the shared data."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from classsr.costs import by_macs
+from command_line import CommandLine
+from fakes import FakeBackend
 
 settings.register_profile("classsr", deadline=None, print_blob=True)
 settings.load_profile("classsr")
@@ -38,3 +43,19 @@ def same_weights() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[CommandLine]:
+    """The command line on a NumPy backend, in an empty folder."""
+    backend = FakeBackend()
+    monkeypatch.setattr("classsr.upscaler.open_backend", lambda name, **options: backend)
+    monkeypatch.setattr(
+        "classsr.upscaler.costs_on_this_machine", lambda backend, model: by_macs(model.config)
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    yield CommandLine(tmp_path, backend, monkeypatch, capsys)
+    logging.getLogger("classsr").handlers.clear()

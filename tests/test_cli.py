@@ -4,7 +4,6 @@ Most tests call `main` in this process on a NumPy backend; what needs a process 
 """
 
 import json
-import logging
 import os
 import pty
 import re
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -28,69 +26,24 @@ import classsr
 from classsr import InputError
 from classsr.cli import main
 from classsr.cli.release import halos_of
-from classsr.costs import by_macs
 from classsr.data.pairs import open_pairs
 from classsr.data.patches import find_patches
 from classsr.data.ranking import Provenance, Ranking, save_ranking
 from classsr.errors import UsageError
 from classsr.model import DEFAULT_MODEL, find_model
+from command_line import (
+    BACKEND,
+    INPUT,
+    INTERRUPTED,
+    MODEL,
+    OUTPUT,
+    USAGE,
+    Array,
+    CommandLine,
+    Ended,
+)
 from fakes import COLOUR, FakeBackend, enlarged_by_repetition, signing
 from pictures import write_landscapes
-
-Array = npt.NDArray[Any]
-
-# The exit codes that README.md documents.
-USAGE, INPUT, OUTPUT, MODEL, BACKEND, INTERRUPTED = 2, 3, 4, 5, 6, 130
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
-class CommandLine:
-    """Runs `classsr ARGUMENTS` in this process, in a folder of its own."""
-
-    folder: Path
-    backend: FakeBackend
-    patch: pytest.MonkeyPatch
-    capture: pytest.CaptureFixture[str]
-
-    def __call__(self, *arguments: str | Path) -> Ended:
-        self.patch.setattr(sys, "argv", ["classsr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        code = caught.value.code
-        return Ended(code if isinstance(code, int) else 0, *self.capture.readouterr())
-
-    def add(self, name: str, pixels: Array) -> Array:
-        """Put a picture into the folder."""
-        Image.fromarray(pixels).save(self.folder / name)
-        return pixels
-
-    def files(self) -> set[str]:
-        """Names of all files in the folder, hidden ones included."""
-        return {str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()}
-
-
-@pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[CommandLine]:
-    backend = FakeBackend()
-    monkeypatch.setattr("classsr.upscaler.open_backend", lambda name, **options: backend)
-    monkeypatch.setattr(
-        "classsr.upscaler.costs_on_this_machine", lambda backend, model: by_macs(model.config)
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    yield CommandLine(tmp_path, backend, monkeypatch, capsys)
-    logging.getLogger("classsr").handlers.clear()
 
 
 def noise(height: int, width: int, channels: int = 3) -> Array:

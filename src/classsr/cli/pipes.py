@@ -1,5 +1,6 @@
 """Pictures from standard input and to standard output, by way of files in a temporary folder."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -54,7 +55,8 @@ def files_for_pipes(
                     shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
             except BrokenPipeError as exc:
-                sys.stderr.close()
+                # Else the interpreter, on its way out, would try to write the rest again, and complain.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise OutputError(
                     "Standard output was closed before all of the picture was written."
                 ) from exc

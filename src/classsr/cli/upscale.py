@@ -208,6 +208,10 @@ def upscale(
     find_goal(config, **asked)  # told once, not once per input
     wish = Wish(**asked, size=size, overwrite=overwrite)
     chosen = file_format or FormatName.png
+    if as_json and (output == PIPE or (PIPE in inputs and output is None)):
+        raise UsageError("Expected the picture or JSON on standard output but not both.")
+    if chosen is FormatName.same and PIPE in {*inputs, output}:
+        raise UsageError("Expected another --format than same where - stands for a picture.")
     naming = Naming(
         size.suffix(config.scale),
         None if chosen is FormatName.same else FORMAT_BY_SUFFIX[f".{chosen.value}"],
@@ -215,12 +219,10 @@ def upscale(
     with files_for_pipes(inputs, output, f".{chosen.value}") as (sources, target):
         jobs = find_jobs(sources, target, naming, recursive=recursive)
         opens_folders = any(source.is_dir() for source in sources)
-        if file_format is not None and [job.target for job in jobs] == [target]:
-            raise UsageError(f"Expected no --format beside {target}, whose name says it.")
+        if file_format is not None and [job.target for job in jobs] == [output]:
+            raise UsageError(f"Expected no --format beside {output}, whose name says it.")
         if routing_map is not None and len(jobs) > 1:
             raise UsageError("Expected one input with --routing-map; it writes one file.")
-        if as_json and output == PIPE:
-            raise UsageError("Expected the picture or JSON on standard output but not both.")
         manifest = None
         if opens_folders and target is not None:
             manifest = Manifest(
