@@ -44,6 +44,7 @@ LAYERS = {
         "upscaler",
     },
     "top": {
+        "about",
         "batch",
         "jobs",
         "manifest",

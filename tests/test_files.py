@@ -1,10 +1,12 @@
 """A file is seen whole or not at all."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from classsr.files import publish, temporary_beside, write_whole
+from classsr.files import publish, remove_abandoned, temporary_beside, write_whole
 
 
 def test_what_is_written_is_there(tmp_path: Path) -> None:
@@ -66,3 +68,37 @@ def test_publishing_takes_a_name_only_where_it_is_free(
 
     assert path.read_bytes() == b"second"
     assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from classsr.files import temporary_beside
+with temporary_beside(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    print("there", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    for index in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, tmp_path / f"{index}.bin"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"there\n"
+        if index == 0:
+            process.kill()
+            process.communicate()
+    (tmp_path / ".theirs.part").touch()
+    assert len(list(tmp_path.glob(".classsr-*"))) == 2
+
+    remove_abandoned(tmp_path)
+    assert len(list(tmp_path.glob(".classsr-*"))) == 1
+    process.communicate()
+    assert [path.name for path in tmp_path.iterdir()] == [".theirs.part"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classsr.errors import ClassSRError, InputError, OutputError, UsageError
+from classsr.files import remove_abandoned
 from classsr.image import Header, likely_bytes, read_header
 from classsr.jobs import Job
 from classsr.manifest import Manifest
@@ -51,7 +52,8 @@ def upscale_files(
         jobs: the pictures, and where their results go.
         wish: how they are to be enlarged.
         skip_existing: whether a picture is left out where a file lies in the place of its result.
-        manifest: knows what was done before, and is told what is done. With one, folders that are missing are made.
+        manifest: knows what was done before, and is told what is done. With one, folders that are missing are
+            made, and what a killed process left half-written is removed.
         routing_map: also draw the level of every tile of the only picture into this file.
         progress: called while pictures are enlarged.
         planned: called with the plan of every picture before it is run.
@@ -69,6 +71,9 @@ def upscale_files(
             yield Outcome(job)
         else:
             to_do.append(job)
+    if manifest is not None:
+        for folder in {job.target.parent for job in jobs}:
+            remove_abandoned(folder)
     headers = [_header(job) for job in to_do]
     _check_room(to_do, headers, wish, upscaler.model.config.scale)
     meter = _Meter(headers)

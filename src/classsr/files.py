@@ -2,9 +2,11 @@
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from classsr.errors import OutputError
 
@@ -57,11 +59,31 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     """Create an empty hidden file beside `path`, and see to it that it is gone in the end."""
     # Not made from the name of `path`, which may already be as long as a file system allows.
     temporary = path.with_name(f".classsr-{secrets.token_hex(8)}.part")
-    temporary.touch(exist_ok=False)
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:
+        try:
+            with suppress(OSError):  # a file system that knows no locks
+                _lock(file)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete the temporary files that processes have left in a folder which were killed."""
+    for path in folder.glob(".classsr-*.part"):
+        with suppress(OSError), path.open("rb+") as file:  # in use, or not ours to delete
+            _lock(file)
+            path.unlink()
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file until it is closed, at the latest by the end of the process; raise OSError where it is locked."""
+    if sys.platform == "win32":
+        file.close()  # a file that is open can neither be renamed nor deleted there, which is lock enough
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:

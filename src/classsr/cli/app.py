@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from classsr import __version__
+from classsr.cli.about import info, models
 from classsr.cli.evaluate import evaluate
 from classsr.cli.figure import figure_app
 from classsr.cli.options import say
@@ -19,18 +20,21 @@ INTERRUPTED = 130  # as shells report a process ended by Ctrl-C
 
 app = typer.Typer(
     name="classsr",
-    help="Enlarge pictures four times, spending computation only where a picture is hard.",
+    help="Enlarge pictures, spending computation only where a picture is hard.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(epilog=EXAMPLES)(upscale)
-app.command()(evaluate)
-app.add_typer(data_app, name="data")
-app.add_typer(train_app, name="train")
-app.command()(export)
-app.command("import")(import_foreign)
-app.add_typer(figure_app, name="figure")
+EVERYDAY, RESEARCH = "Everyday", "Research"
+
+app.command(epilog=EXAMPLES, rich_help_panel=EVERYDAY)(upscale)
+app.command(rich_help_panel=EVERYDAY)(models)
+app.command(rich_help_panel=EVERYDAY)(info)
+app.command(rich_help_panel=RESEARCH)(evaluate)
+app.add_typer(data_app, name="data", rich_help_panel=RESEARCH)
+app.add_typer(train_app, name="train", rich_help_panel=RESEARCH)
+app.command(rich_help_panel=RESEARCH)(export)
+app.command("import", rich_help_panel=RESEARCH)(import_foreign)
+app.add_typer(figure_app, name="figure", rich_help_panel=RESEARCH)
 
 
 def _show_version(wanted: bool) -> None:

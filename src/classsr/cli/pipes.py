@@ -1,9 +1,7 @@
 """Pictures from standard input and to standard output, by way of files in a temporary folder."""
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +30,9 @@ def files_for_pipes(
         UsageError: there are other inputs beside `-`, or several for one output.
 
     """
+    import shutil
+    import tempfile
+
     reads = PIPE in inputs
     writes = output == PIPE or (reads and output is None)
     if len(inputs) > 1 and (reads or writes):

@@ -1,7 +1,5 @@
 """`classsr upscale`."""
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -247,12 +245,17 @@ def upscale(
 
 def _settings(model: "Model", wish: "Wish", *others: str) -> str:
     """Return what is equal where the same would be made of the same picture."""
+    import hashlib
+    import json
+
     what = [__version__, asdict(model.config), asdict(replace(wish, overwrite=False)), others]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def _tell(outcomes: "Iterable[Outcome]", *, as_json: bool, debug: bool) -> int:
     """Tell what becomes of every picture, and in the end of all; return the exit code."""
+    import json
+
     enlarged = there = 0
     failed: list[Outcome] = []
     for outcome in outcomes:
