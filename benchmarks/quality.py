@@ -7,6 +7,7 @@ everywhere, one whose Class-Module gives probabilities at `argmax` too. Prints M
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,10 @@ from subjects import DATA
 CONDITIONS = (
     "LR as shipped with Set5, Set14 and BSD100, else made by our MATLAB-style bicubic; large/4k shrunk to 3,840 pixels "
     "first. [evaluation.md](evaluation.md) tells what the numbers mean."
+)
+LOAD = (
+    "Load at the end {:.1f}: where that is more than the two of the networks, other work ran, and the seconds tell "
+    "little; speed is in [benchmarks/results.md](../benchmarks/results.md)."
 )
 WHOLE = (
     "PSNR on RGB / on luma in dB, a border of 4 left out. The public networks' numbers were measured on the same LR "
@@ -123,11 +128,11 @@ def commands(name: str, models: Sequence[str]) -> Iterator[str]:
             yield shlex.join([*words, "--protocol", "both"])
 
 
-def page(found: dict[str, list[Results]], models: Sequence[str]) -> str:
-    """Put the page together."""
+def page(found: dict[str, list[Results]], models: Sequence[str], machine: str) -> str:
+    """Put the page together; `machine` describes what it was made on, as it was before the start."""
     lines = [
         "# Results\n",
-        f"{describe()}\n",
+        f"{machine} {LOAD.format(os.getloadavg()[0])}\n",
         f"Made by `{shlex.join(['python', 'benchmarks/quality.py', *sys.argv[1:]])}`. {CONDITIONS}\n",
         "## Whole frames\n",
         f"{WHOLE}\n",
@@ -148,11 +153,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the page into this file")
     options = parser.parse_args()
     found: dict[str, list[Results]] = {}
+    machine = describe()
     for name in options.sets:
         found[name] = list(measure(options.data, SETS[name], options.models))
         if options.out is not None:  # after every set, for all of them take an hour
-            options.out.write_text(page(found, options.models), encoding="utf-8")
-    print(page(found, options.models))
+            options.out.write_text(page(found, options.models, machine), encoding="utf-8")
+    print(page(found, options.models, machine))
 
 
 if __name__ == "__main__":
