@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
@@ -51,3 +52,21 @@ class CommandLine:
     def files(self) -> set[str]:
         """Names of all files in the folder, hidden ones included."""
         return {str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()}
+
+
+def noise(height: int, width: int, channels: int = 3, *, seed: int = 0) -> Array:
+    """A picture of noise, uint8."""
+    shape = (height, width, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def pixels_of(path: Path) -> Array:
+    """What Pillow reads."""
+    with Image.open(path) as opened:
+        return np.asarray(opened)
+
+
+def command(*arguments: str | Path, plain_every: float = 5.0) -> list[str]:
+    """The command line as a process, with warnings as errors."""
+    start = f"import classsr.cli.progress as p; p.PLAIN_EVERY = {plain_every}; from classsr.cli import main; main()"
+    return [sys.executable, "-W", "error", "-c", start, *map(str, arguments)]

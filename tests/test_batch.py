@@ -172,6 +172,6 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_done(
     jobs = make(tmp_path, 30, 10)
     monkeypatch.setattr("classsr.batch.likely_bytes", lambda header, path: 2**60)
 
-    with pytest.raises(OutputError, match=r"likely to take [\d.]+ GB but [\d.]+ GB are free"):
+    with pytest.raises(OutputError, match=r"likely to take [\d.]+ GB but [\d.]+ .B are free"):
         list(upscale_files(upscaler, jobs, WISH))
     assert results(jobs) == [None, None]

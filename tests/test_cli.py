@@ -38,29 +38,14 @@ from command_line import (
     MODEL,
     OUTPUT,
     USAGE,
-    Array,
     CommandLine,
     Ended,
+    command,
+    noise,
+    pixels_of,
 )
 from fakes import COLOUR, FakeBackend, enlarged_by_repetition, signing
 from pictures import write_landscapes
-
-
-def noise(height: int, width: int, channels: int = 3) -> Array:
-    shape = (height, width, channels)
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-
-def pixels_of(path: Path) -> Array:
-    with Image.open(path) as opened:
-        return np.asarray(opened)
-
-
-def command(*arguments: str | Path, plain_every: float = 5.0) -> list[str]:
-    """The command line as a process, with warnings as errors."""
-    start = f"import classsr.cli.progress as p; p.PLAIN_EVERY = {plain_every}; from classsr.cli import main; main()"
-    return [sys.executable, "-W", "error", "-c", start, *map(str, arguments)]
-
 
 # --- Where results go ---
 

@@ -12,17 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import INPUT, OUTPUT, USAGE, Array, CommandLine
+from command_line import INPUT, OUTPUT, USAGE, Array, CommandLine, noise, pixels_of
 from fakes import enlarged_by_repetition
-
-
-def noise(height: int, width: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def pixels_of(path: Path) -> Array:
-    with Image.open(path) as opened:
-        return np.asarray(opened)
 
 
 @pytest.fixture
@@ -30,7 +21,9 @@ def photos(run: CommandLine) -> dict[str, Array]:
     """A folder with pictures on two floors, by their names without suffix."""
     (run.folder / "photos" / "trip").mkdir(parents=True)
     names = ["photos/a", "photos/b", "photos/trip/c"]
-    return {name: run.add(f"{name}.png", noise(10, 12, seed)) for seed, name in enumerate(names)}
+    return {
+        name: run.add(f"{name}.png", noise(10, 12, seed=seed)) for seed, name in enumerate(names)
+    }
 
 
 def is_enlarged(run: CommandLine, photos: dict[str, Array], name: str) -> bool:
@@ -63,7 +56,7 @@ def test_the_same_command_again_does_nothing(run: CommandLine, photos: dict[str,
 def test_what_is_new_or_changed_is_enlarged(run: CommandLine, photos: dict[str, Array]) -> None:
     run("upscale", "photos", "-o", "out")
     run.add("photos/d.png", noise(5, 5))
-    photos["photos/a"] = run.add("photos/a.png", noise(6, 6, 7))
+    photos["photos/a"] = run.add("photos/a.png", noise(6, 6, seed=7))
     ended = run("upscale", "photos", "-o", "out", "--overwrite")
 
     assert ended.err.splitlines()[-1] == "2 enlarged, 1 there already, 0 failed"

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from classsr.files import publish, remove_abandoned, temporary_beside, write_whole
+from classsr.errors import OutputError
+from classsr.files import (
+    check_place,
+    is_folder,
+    publish,
+    remove_abandoned,
+    temporary_beside,
+    write_whole,
+)
 
 
 def test_what_is_written_is_there(tmp_path: Path) -> None:
@@ -102,3 +110,11 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert len(list(tmp_path.glob(".classsr-*"))) == 1
     process.communicate()
     assert [path.name for path in tmp_path.iterdir()] == [".theirs.part"]
+
+
+@pytest.mark.parametrize("name", [300 * "n" + ".png", 20 * (250 * "n" + "/") + "a.png"])
+def test_a_name_that_no_system_takes_is_no_folder_and_no_place(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert not is_folder(path)
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_place(path, overwrite=True)

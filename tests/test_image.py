@@ -542,6 +542,49 @@ def test_other_kinds_are_refused_with_the_list_of_ours(tmp_path: Path, content: 
         read(tmp_path / "other.png")
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_more_pixels_than_allowed_are_refused_before_any_is_decoded(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(noise(60, 80, 3)).save(path)
+    assert read(path, max_pixels=4800).width == 80
+    if suffix not in (
+        ".tif",
+        ".webp",
+    ):  # the directory lies at the end; libwebp looks for the end first
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"80 x 60 pixels, 4,800 .*limit of 4,799; .*--max-pixels"):
+        read(path, max_pixels=4799)
+
+
+def files_open_in(folder: Path) -> list[str]:
+    """Files in a folder, deleted ones included, that this process has open."""
+    links = (str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    return [link for link in links if link.startswith(str(folder))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for open files")
+def test_a_file_that_was_converted_is_let_go_of_too(tmp_path: Path) -> None:
+    """libvips remembers conversions such as that from CMYK, and with them the file."""
+    inks = noise(8, 9, 4)
+    Image.fromarray(inks, mode="CMYK").save(tmp_path / "inks.tif")
+    with open_picture(tmp_path / "inks.tif") as reader:
+        reader.rows(7)
+        assert files_open_in(tmp_path)
+        reader.rows(1)
+        assert not files_open_in(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for open files")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_a_full_disk_refused_is_not_held_open(tmp_path: Path, suffix: str) -> None:
+    with disk_full_after(5000), pytest.raises(OutputError) as caught:
+        write(Picture(noise(200, 300, 3)), tmp_path / f"a{suffix}")
+    assert caught.value.__cause__ is not None
+    assert not files_open_in(tmp_path)  # although the error and its trace are still there
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32])
 def test_samples_of_other_types_are_refused(tmp_path: Path, dtype: npt.DTypeLike) -> None:
     tifffile.imwrite(tmp_path / "odd.tif", np.ones((8, 9), dtype))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classsr.errors import ClassSRError, InputError, OutputError, UsageError
-from classsr.files import remove_abandoned
+from classsr.files import is_folder, remove_abandoned
 from classsr.image import Header, likely_bytes, read_header
 from classsr.jobs import Job
 from classsr.manifest import Manifest
@@ -74,7 +74,7 @@ def upscale_files(
     if manifest is not None:
         for folder in {job.target.parent for job in jobs}:
             remove_abandoned(folder)
-    headers = [_header(job) for job in to_do]
+    headers = [_header(job, wish) for job in to_do]
     _check_room(to_do, headers, wish, upscaler.model.config.scale)
     meter = _Meter(headers)
     reading = _ReadingAhead([wish.opening(job.source) for job in to_do])
@@ -125,10 +125,10 @@ def _finish(job: Job, begun: Unfinished, manifest: Manifest | None) -> Outcome:
     return Outcome(job, report)
 
 
-def _header(job: Job) -> Header | None:
+def _header(job: Job, wish: Wish) -> Header | None:
     """Return the header of a picture; None where it cannot be read, which is told in its turn."""
     with suppress(InputError):
-        return read_header(job.source)
+        return read_header(job.source, max_pixels=wish.max_pixels)
     return None
 
 
@@ -148,7 +148,7 @@ def _check_room(
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
     for job, header in zip(jobs, headers, strict=True):
-        place = next(folder for folder in job.target.absolute().parents if folder.exists())
+        place = next(folder for folder in job.target.absolute().parents if is_folder(folder))
         disk = place.stat().st_dev
         places[disk] = place
         with suppress(UsageError, OutputError):  # told in its turn
@@ -158,13 +158,13 @@ def _check_room(
         free = shutil.disk_usage(place).free
         if wanted[disk] > free:
             raise OutputError(
-                f"The results are likely to take {_gigabytes(wanted[disk])} but {_gigabytes(free)} are free where "
+                f"The results are likely to take {_size(wanted[disk])} but {_size(free)} are free where "
                 f"{place} lies; make room or choose another place."
             )
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 class _Meter:

@@ -30,21 +30,30 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether there is a folder; not so, too, where a name is too long, for which `Path.is_dir` raises."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def check_place(path: Path, *, overwrite: bool) -> None:
     """Check that a file may be put at `path`.
 
     Raises:
-        OutputError: the folder is missing or closed to writing, or the file exists and `overwrite` is False.
+        OutputError: the folder is missing or closed to writing, the name is too long for it, or the file exists and
+            `overwrite` is False.
 
     """
     folder = path.parent
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise OutputError(
             f"{path} cannot be written because the folder {folder} does not exist; create it first."
         )
-    if path.is_dir():
+    if is_folder(path):
         raise OutputError(f"{path} is a folder; name a file.")
-    if os.path.lexists(path) and not overwrite:
+    if _exists(path) and not overwrite:
         raise OutputError(
             f"{path} exists already; choose another name or allow it with --overwrite."
         )
@@ -52,6 +61,19 @@ def check_place(path: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{path} cannot be written because the folder {folder} is closed to writing; choose another."
         )
+
+
+def _exists(path: Path) -> bool:
+    """Return whether something has this name, a broken link included."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as exc:  # the name is too long, above all: NAME_x4.png is longer than NAME.png
+        raise OutputError(
+            f"{path} cannot be written ({exc.strerror or exc}); name another file with -o."
+        ) from exc
+    return True
 
 
 @contextmanager

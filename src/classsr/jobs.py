@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classsr.errors import InputError, UsageError
+from classsr.files import is_folder
 from classsr.image import FORMAT_BY_SUFFIX, Format
 
 
@@ -51,19 +52,19 @@ def find_jobs(
         UsageError: several inputs would be written to one file, or one over another input, or a folder has no output.
 
     """
-    folders = [each for each in inputs if each.is_dir()]
-    if folders and (output is None or (output.exists() and not output.is_dir())):
+    folders = [each for each in inputs if is_folder(each)]
+    if folders and (output is None or (os.path.lexists(output) and not is_folder(output))):
         raise UsageError(
             f"Expected -o to name a folder for the results of {folders[0]}; it is made where it is missing."
         )
-    into = output if output is not None and (folders or output.is_dir()) else None
+    into = output if output is not None and (folders or is_folder(output)) else None
     if output is not None and into is None and len(inputs) > 1:
         raise UsageError(
             f"Expected -o to name a folder that exists, for {len(inputs)} inputs, but got {output}."
         )
     jobs: list[Job] = []
     for each in inputs:
-        if each.is_dir():
+        if is_folder(each):
             assert into is not None
             jobs += _in_folder(each, into, naming, recursive=recursive)
         elif output is not None and into is None:

@@ -5,8 +5,8 @@ Knows no runtime (backends) and no file format (image).
 
 import os
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing, nullcontext, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +18,16 @@ from classsr.backends import BACKENDS, Choice, Network, open_backend, stream
 from classsr.canvas import AveragedCanvas, Canvas, PlacedCanvas, to_network
 from classsr.costs import by_macs, costs_on_this_machine
 from classsr.errors import InputError, UsageError
-from classsr.image import Header, Picture, check_output, create_picture, open_picture, read, write
+from classsr.image import (
+    MAX_PIXELS,
+    Header,
+    Picture,
+    check_output,
+    create_picture,
+    open_picture,
+    read,
+    write,
+)
 from classsr.model import DEFAULT_MODEL, Model, find_model
 from classsr.plan import Band, Costs, Group, single
 from classsr.planner import Plan, Planner, cheapest_levels, explain
@@ -66,11 +75,12 @@ class Wish:
     budget: str | float | None = None
     max_loss: float | None = None
     size: Size = OWN_SCALE
+    max_pixels: int = MAX_PIXELS
     overwrite: bool = False
 
     def opening(self, source: Path) -> Opening:
         """Return what begins to read a picture."""
-        return lambda: open_picture(source)
+        return lambda: open_picture(source, max_pixels=self.max_pixels)
 
     def size_of(self, header: Header, *, most: int) -> Header:
         """Return the header of the result; raise UsageError where the size is out of reach."""
@@ -207,6 +217,7 @@ class Upscaler:
         max_loss: float | None = None,
         size: Size = OWN_SCALE,
         overwrite: bool = False,
+        max_pixels: int = MAX_PIXELS,
         routing_map: Path | None = None,
         progress: Progress = lambda share: None,
         planned: Planned = lambda plan: None,
@@ -221,17 +232,25 @@ class Upscaler:
             max_loss: as for `upscale`.
             size: of the result; the model's scale by default. The picture is enlarged by that scale and resampled.
             overwrite: whether files that exist are replaced.
+            max_pixels: of `source`; a larger one is refused before it is decoded.
             routing_map: also draw the level of every tile into this file.
             progress: called with the share of the work done.
             planned: called with the plan before it is run.
 
         Raises:
-            InputError: `source` cannot be read.
+            InputError: `source` cannot be read, or does not fit into memory.
             OutputError: the result cannot be written there; told before computing where possible.
             UsageError: there is no such route, the budget is too small, or the size is out of reach.
 
         """
-        wish = Wish(route=route, budget=budget, max_loss=max_loss, size=size, overwrite=overwrite)
+        wish = Wish(
+            route=route,
+            budget=budget,
+            max_loss=max_loss,
+            size=size,
+            max_pixels=max_pixels,
+            overwrite=overwrite,
+        )
         unfinished = self.begin_file(
             source, output, wish, routing_map=routing_map, progress=progress, planned=planned
         )
@@ -254,14 +273,15 @@ class Upscaler:
         """
         config = self.model.config
         goal = find_goal(config, route=wish.route, budget=wish.budget, max_loss=wish.max_loss)
-        if routing_map is not None and routing_map.resolve() == output.resolve():
+        # Not `Path.resolve`, which raises RuntimeError for links that lead in a circle.
+        if routing_map is not None and os.path.realpath(routing_map) == os.path.realpath(output):
             raise UsageError(
                 f"{output} cannot be both the result and the routing map; name two files."
             )
         started = time.perf_counter()
         writing = _Stopwatch()
         with ExitStack() as stack:
-            with Source(opening or wish.opening(source)) as opened:
+            with _fitting(source), Source(opening or wish.opening(source)) as opened:
                 enlarged = opened.header.scaled(config.scale)
                 header = wish.size_of(opened.header, most=config.scale)
                 check_output(
@@ -526,6 +546,17 @@ class Upscaler:
             seconds=seconds,
             peak_mib=peak_mib(),
         )
+
+
+@contextmanager
+def _fitting(source: Path) -> Iterator[None]:
+    """Translate that there is too little memory for a picture, above all for a very wide one."""
+    try:
+        yield
+    except MemoryError as exc:
+        raise InputError(
+            f"{source} does not fit into memory while it is enlarged; cut it into parts first."
+        ) from exc
 
 
 class _Stopwatch:

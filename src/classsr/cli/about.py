@@ -1,11 +1,12 @@
 """`classsr info` and `classsr models`."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from classsr.cli.output import tell
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -17,8 +18,8 @@ def info(as_json: AsJson = False) -> None:
     from classsr.about import find_info, lines_of
 
     found = find_info()
-    told = json.dumps(asdict(found), indent=2) if as_json else "\n".join(lines_of(found))
-    sys.stdout.write(told + "\n")
+    for line in [json.dumps(asdict(found))] if as_json else lines_of(found):
+        tell(line)
 
 
 def models(
@@ -36,11 +37,11 @@ def models(
 
     found = find_models(folders or [])
     if as_json:
-        sys.stdout.write(json.dumps([asdict(each) for each in found], indent=2) + "\n")
+        tell(json.dumps([asdict(each) for each in found]))
         return
     for each in found:
-        sys.stdout.write(
+        tell(
             f"{each.name}{' (default)' if each.name == DEFAULT_MODEL else ''}: x{each.scale}, "
             f"{' / '.join(each.levels)}, {each.parameters:,} parameters, {each.megabytes:g} MB, "
-            f"routes by {each.routes_by}\n"
+            f"routes by {each.routes_by}"
         )

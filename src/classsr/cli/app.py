@@ -10,7 +10,7 @@ from classsr import __version__
 from classsr.cli.about import info, models
 from classsr.cli.evaluate import evaluate
 from classsr.cli.figure import figure_app
-from classsr.cli.options import say
+from classsr.cli.output import Saying, say
 from classsr.cli.release import export, import_foreign
 from classsr.cli.train import data_app, train_app
 from classsr.cli.upscale import EXAMPLES, upscale
@@ -56,7 +56,7 @@ def _root(
 def main() -> None:
     """Run the command line and exit with the documented code."""
     logger = logging.getLogger("classsr")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Saying()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -66,7 +66,7 @@ def main() -> None:
         say("classsr: interrupted")
         sys.exit(INTERRUPTED)
     except typer.TyperException as exc:  # an option or an argument that does not exist or fit
-        message = exc.format_message().replace("Value error, ", "").rstrip(".")
+        message = " ".join(exc.format_message().replace("Value error, ", "").split()).rstrip(".")
         if message:  # without arguments the help has been printed instead
             say(f"classsr: {message}; see `classsr --help`.")
         sys.exit(UsageError.exit_code)

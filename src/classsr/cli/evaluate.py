@@ -21,6 +21,7 @@ from classsr.cli.options import (
     Threads,
     extra,
 )
+from classsr.cli.output import tell
 from classsr.errors import OutputError, UsageError
 
 STDOUT = Path("-")
@@ -142,24 +143,27 @@ def evaluate(
         for upscaler, evaluation in zip(upscalers, evaluations, strict=True):
             each = "paper" if upscaler.tiling == "paper" else "whole"
             name = upscaler.model.config.name
-            print(f"{name}, {_said(asked)}, {each}\n{HEAD}", file=out)
+            tell(f"{name}, {_said(asked)}, {each}", out)
+            tell(HEAD, out)
             scores = []
             for evaluated in evaluation:
                 scores.append(evaluated.score)
-                print(line(evaluated.score), file=out, flush=True)
+                tell(line(evaluated.score), out)
                 if page is not None:
                     page.add(evaluated)
             results.append(Results(name, _said(asked), each, tuple(scores), mean_score(scores)))
-            print(line(results[-1].mean), file=out, flush=True)
+            tell(line(results[-1].mean), out)
         if page is not None:
             page.finish(asked=_said(asked), command=shlex.join(["classsr", *sys.argv[1:]]))
     if len(results) > 1:
-        print(f"\n{HEAD}", file=out)
+        tell("", out)
+        tell(HEAD, out)
         for one in results:
-            print(line(one.mean, f"{one.model}, {one.protocol}"), file=out)
+            tell(line(one.mean, f"{one.model}, {one.protocol}"), out)
     for path, table in tables:
         if path == STDOUT:
-            sys.stdout.write(table(results))
+            for each in table(results).removesuffix("\n").split("\n"):
+                tell(each)
         else:
             _write_table(path, table(results))
     if plot is not None:
@@ -170,7 +174,7 @@ def _write_table(path: Path, text: str) -> None:
     from classsr.files import write_whole
 
     try:
-        write_whole(path, text.encode())
+        write_whole(path, text.encode(errors="backslashreplace"))  # names may be undecodable
     except OSError as exc:
         raise OutputError(f"{path} cannot be written ({exc.strerror or exc}); make room.") from exc
 

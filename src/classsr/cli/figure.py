@@ -1,12 +1,12 @@
 """`classsr figure`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from classsr.cli.options import Overwrite, extra, say
+from classsr.cli.options import Overwrite, extra
+from classsr.cli.output import say, tell
 from classsr.errors import UsageError
 
 figure_app = typer.Typer(
@@ -47,7 +47,7 @@ def figure_ranking(
         )
     sets = open_ranked(runs, pairs)
     for smoothness in draw_ranking(sets, output, smooth=smooth, overwrite=overwrite):
-        sys.stdout.write(smoothness.line() + "\n")
+        tell(smoothness.line())
     say(f"{output}: drawn")
 
 

@@ -1,6 +1,5 @@
-"""What several commands share: options, how they say something, what is missing."""
+"""What several commands share: options, and what is missing."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -29,12 +28,6 @@ def extra(who_needs: str, extra: str) -> Iterator[None]:
         raise UsageError(
             f"{who_needs} more packages ({exc}); run: pip install 'classsr[{extra}]'"
         ) from exc
-
-
-def say(text: str) -> None:
-    """Print one line on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 ROUTING = "Quality and speed"

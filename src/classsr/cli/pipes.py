@@ -1,11 +1,11 @@
 """Pictures from standard input and to standard output, by way of files in a temporary folder."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from classsr.cli.output import drop_the_rest
 from classsr.errors import OutputError, UsageError
 
 PIPE = Path("-")
@@ -56,8 +56,7 @@ def files_for_pipes(
                     shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
             except BrokenPipeError as exc:
-                # Else the interpreter, on its way out, would try to write the rest again, and complain.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                drop_the_rest(sys.stdout)
                 raise OutputError(
                     "Standard output was closed before all of the picture was written."
                 ) from exc

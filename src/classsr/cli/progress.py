@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from classsr.cli.options import say
+from classsr.cli.output import printable, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -31,7 +31,7 @@ class Progress:
             )
 
             self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
+                TextColumn("{task.description}", markup=False),  # "[bold]" may be part of a name
                 BarColumn(),
                 TaskProgressColumn(),
                 TimeRemainingColumn(),
@@ -57,7 +57,7 @@ class Progress:
     def update(self, source: Path, share: float) -> None:
         """Tell which picture is enlarged and the share of all that is done."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=share, description=source.name)
+            self._bar.update(self._task, completed=share, description=printable(source.name))
         elif time.monotonic() - self._said >= PLAIN_EVERY:
             self._said = time.monotonic()
             say(f"{source.name}: {100 * share:.0f} %")

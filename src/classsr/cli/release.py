@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classsr.cli.options import extra, say
+from classsr.cli.options import extra
+from classsr.cli.output import say
 from classsr.errors import UsageError
 
 if TYPE_CHECKING:

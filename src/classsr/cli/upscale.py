@@ -1,6 +1,6 @@
 """`classsr upscale`."""
 
-import sys
+import re
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -22,8 +22,8 @@ from classsr.cli.options import (
     PrecisionName,
     Route,
     Threads,
-    say,
 )
+from classsr.cli.output import say, tell
 from classsr.cli.pipes import PIPE, files_for_pipes
 from classsr.cli.progress import Progress
 from classsr.errors import UsageError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 WHERE = "Where to"
 HOW_LARGE = "How large"
 TELLING = "What is told"
+PIXEL_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 EXAMPLES = """\
 classsr upscale photo.jpg : photo_x4.png beside it
@@ -158,6 +159,14 @@ def upscale(
             rich_help_panel=TELLING,
         ),
     ] = None,
+    max_pixels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Refuse larger inputs: 500M, 2G; 2**30 pixels by default.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -183,7 +192,8 @@ def upscale(
     What is done already in an output folder is not done again, so that a run that was broken off goes on.
     """
     from classsr.batch import upscale_files
-    from classsr.image import FORMAT_BY_SUFFIX
+    from classsr.files import is_folder
+    from classsr.image import FORMAT_BY_SUFFIX, MAX_PIXELS
     from classsr.jobs import Naming, find_jobs
     from classsr.manifest import Manifest
     from classsr.model import DEFAULT_MODEL
@@ -204,7 +214,12 @@ def upscale(
     config = upscaler.model.config
     asked: Asked = {"route": route, "budget": budget, "max_loss": max_loss}
     find_goal(config, **asked)  # told once, not once per input
-    wish = Wish(**asked, size=size, overwrite=overwrite)
+    wish = Wish(
+        **asked,
+        size=size,
+        max_pixels=MAX_PIXELS if max_pixels is None else pixels_of(max_pixels),
+        overwrite=overwrite,
+    )
     chosen = file_format or FormatName.png
     if as_json and (output == PIPE or (PIPE in inputs and output is None)):
         raise UsageError("Expected the picture or JSON on standard output but not both.")
@@ -216,13 +231,12 @@ def upscale(
     )
     with files_for_pipes(inputs, output, f".{chosen.value}") as (sources, target):
         jobs = find_jobs(sources, target, naming, recursive=recursive)
-        opens_folders = any(source.is_dir() for source in sources)
         if file_format is not None and [job.target for job in jobs] == [output]:
             raise UsageError(f"Expected no --format beside {output}, whose name says it.")
         if routing_map is not None and len(jobs) > 1:
             raise UsageError("Expected one input with --routing-map; it writes one file.")
         manifest = None
-        if opens_folders and target is not None:
+        if target is not None and any(is_folder(source) for source in sources):
             manifest = Manifest(
                 target, _settings(upscaler.model, wish, backend, precision.value, tiling.value)
             )
@@ -235,12 +249,33 @@ def upscale(
                 manifest=manifest,
                 routing_map=routing_map,
                 progress=lambda job, share: progress.update(job.source, share),
-                planned=lambda plan: say(upscaler.explain(plan)) if explain else None,
+                planned=lambda plan: _say_lines(upscaler.explain(plan)) if explain else None,
             )
             with closing(outcomes):
                 code = _tell(outcomes, as_json=as_json, debug=debug)
     if code:
         raise typer.Exit(code)
+
+
+def _say_lines(text: str) -> None:
+    for each in text.splitlines():
+        say(each)
+
+
+def pixels_of(text: str) -> int:
+    """Read the number of `--max-pixels`: `500000000`, `500M`, `2G`.
+
+    Raises:
+        UsageError: it is no such number from 1 up.
+
+    """
+    found = re.fullmatch(r"([0-9]{1,18})([KMG]?)", text.strip().upper())
+    pixels = int(found[1]) * PIXEL_UNITS[found[2]] if found else 0
+    if pixels < 1:
+        raise UsageError(
+            f"Expected a number of pixels such as 500000000, 500M or 2G for --max-pixels but got {text!r}."
+        )
+    return pixels
 
 
 def _settings(model: "Model", wish: "Wish", *others: str) -> str:
@@ -270,8 +305,7 @@ def _tell(outcomes: "Iterable[Outcome]", *, as_json: bool, debug: bool) -> int:
         else:
             there += 1
         if as_json:
-            sys.stdout.write(json.dumps(record(outcome)) + "\n")
-            sys.stdout.flush()
+            tell(json.dumps(record(outcome)))
     if enlarged + there + len(failed) > 1:
         say(f"{enlarged} enlarged, {there} there already, {len(failed)} failed")
         for outcome in failed:

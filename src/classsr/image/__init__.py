@@ -7,12 +7,13 @@ enlarging, and never multiplies alpha into the colours.
 
 from classsr.image.formats import FORMAT_BY_SUFFIX, FORMATS, PNG, Format, find_pictures
 from classsr.image.picture import Header, Picture, Samples
-from classsr.image.reading import PictureReader, open_picture, read, read_header
+from classsr.image.reading import MAX_PIXELS, PictureReader, open_picture, read, read_header
 from classsr.image.writing import PictureWriter, check_output, create_picture, likely_bytes, write
 
 __all__ = [
     "FORMATS",
     "FORMAT_BY_SUFFIX",
+    "MAX_PIXELS",
     "PNG",
     "Format",
     "Header",

@@ -1,12 +1,14 @@
 """The file formats: how their files begin, what they can hold, and with which options they are written."""
 
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from classsr.errors import InputError, OutputError
+from classsr.files import is_folder
 
 SIGNATURE_BYTES = 256  # holds the list of brands at the head of an AVIF file
 LIBVIPS_MAX_SIDE = 100_000_000
@@ -92,9 +94,15 @@ FORMAT_BY_SUFFIX = {
 def format_of(path: Path) -> Format:
     """Return the format of a file from how it begins, so that libvips never tries its other readers on it.
 
-    Raises InputError when the file is missing, not readable, empty or of another kind.
+    Raises InputError when the file is missing, not readable, no regular file, empty or of another kind.
     """
     try:
+        mode = path.stat().st_mode
+        # A pipe without a writer would be waited for, and a device may have no end.
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(
+                f"{path} is a pipe or a device, not a file; save the picture to a file first."
+            )
         with path.open("rb") as file:
             head = file.read(SIGNATURE_BYTES)
     except OSError as exc:
@@ -124,7 +132,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
     Raises InputError when there is no such folder or no picture in it.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(
             f"Expected a folder of pictures but {folder} is none; name one that exists."
         )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,17 +12,21 @@ import numpy as np
 import pyvips
 
 from classsr.errors import InputError, UsageError
-from classsr.image.formats import Format, format_of
+from classsr.image.formats import AVIF, LIBVIPS_MAX_SIDE, Format, format_of
 from classsr.image.picture import Header, Picture, Samples
-from classsr.image.vips import metadata, phrase
+from classsr.image.vips import forget, metadata, phrase
 
 logger = logging.getLogger(__name__)
 
+AVIF_HEAD_BYTES = 2**16  # hold the boxes about the pictures
+# ISO/IEC 23008-12, 6.5.3: width and height.
+SPATIAL_EXTENTS = re.compile(rb"\0\0\0\x14ispe\0{4}(.{4})(.{4})", re.DOTALL)
 STRIP_ROWS = 128  # decoded at a time; 64 to 256 are as fast as decoding the whole at once
+MAX_PIXELS = 2**30  # a square of 32,768; more is rather a mistake or an attack than a picture
 TURNED_BYTES = 256 * 2**20  # of samples: up to here a picture is turned in memory
 
 
-def read(path: Path) -> Picture:
+def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a PNG, JPEG, WebP, TIFF or AVIF file, whatever its name, turned upright by its EXIF orientation.
 
     8-bit files give uint8, files with more bits uint16 over the full range. Palettes, CMYK and Lab become RGB (CMYK
@@ -30,13 +35,13 @@ def read(path: Path) -> Picture:
     and what `open_picture` takes.
 
     Raises InputError when the file is missing, not readable, of another kind, truncated or damaged, or holds samples
-    that are no pictures of 8 or 16 bits.
+    that are no pictures of 8 or 16 bits, or more than `max_pixels` pixels.
     """
-    with open_picture(path) as reader:
+    with open_picture(path, max_pixels=max_pixels) as reader:
         return reader.rows(reader.header.height)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, *, max_pixels: int = MAX_PIXELS) -> Header:
     """Read all but the pixels, without decoding any; what is wrong with them is not found.
 
     Raises InputError as `read` does.
@@ -45,21 +50,27 @@ def read_header(path: Path) -> Header:
     file_format = format_of(path)
     with _decoding(path, file_format):
         image = _load(path, file_format)
+        _check_size(image, path, max_pixels)
         turned = (metadata(image, "orientation") or 1) >= 5  # a quarter, perhaps mirrored
         _, header = _describe(image, path)
     return replace(header, height=header.width, width=header.height) if turned else header
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator["PictureReader"]:
+def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator["PictureReader"]:
     """Open a picture that is then read from top to bottom, as `read` reads it and with the same errors.
 
+    How many pixels there are is read from the header, before any of them is decoded.
+
     Memory: some hundred rows, whatever the height. A JPEG file is mapped on top of that, and WebP, AVIF, progressive
-    JPEG and interlaced PNG are decoded whole first, as these formats want it. A picture that has to be turned is
-    decoded whole, too: into memory up to `TURNED_BYTES`, beyond that into an uncompressed file in the folder for
-    temporary files, which is mapped and gone in the end. (What is mapped makes room where memory runs short.)
+    JPEG and interlaced PNG are decoded whole first, as these formats want it. Measured, in bytes a pixel: PNG 3 (RGB)
+    to 8 (16 bits and alpha), JPEG 3 to 6, WebP 8, AVIF 16 to 26. At `MAX_PIXELS` that is 3 to 9 GB for PNG and 4 to 7
+    for JPEG; WebP ends before, at 16,383 pixels a side and 2.2 GB, and AVIF at libheif's own limit, 2**28 pixels and 4
+    to 7 GB with the libvips of pip. A picture that has to be turned is decoded whole, too: into memory up to
+    `TURNED_BYTES`, beyond that into an uncompressed file in the folder for temporary files, which is mapped and gone in
+    the end. (What is mapped makes room where memory runs short.)
     """
-    reader = _open(Path(path))
+    reader = _open(Path(path), max_pixels)
     try:
         yield reader
     finally:
@@ -109,7 +120,9 @@ class PictureReader:
 
     def close(self) -> None:
         """Let go of the file."""
-        self.rows_left, self._region = 0, None
+        if self._region is not None:
+            self.rows_left, self._region = 0, None
+            forget()
 
     def _fetch(self, top: int, rows: int) -> Samples:
         """Decode some rows into (rows, W, channels)."""
@@ -118,16 +131,19 @@ class PictureReader:
         return samples.reshape(rows, width, self._channels)
 
 
-def _open(path: Path) -> PictureReader:
+def _open(path: Path, max_pixels: int) -> PictureReader:
     file_format = format_of(path)
     with _decoding(path, file_format):
         image = _load(path, file_format)
+        _check_size(image, path, max_pixels)
         _warn_of_pages(image, path)
         image, header = _describe(_upright(image), path)
         return PictureReader(image, header, path, file_format)
 
 
 def _load(path: Path, file_format: Format) -> pyvips.Image:
+    if file_format is AVIF:
+        _check_claims(path)
     source = pyvips.Source.new_from_file(os.fsencode(path))
     return pyvips.Operation.call(
         f"{file_format.codec}load_source", source, access="sequential", fail_on="error"
@@ -140,12 +156,36 @@ def _decoding(path: Path, file_format: Format) -> Iterator[None]:
     try:
         yield
     except pyvips.Error as exc:
+        told = phrase(exc)
+        remedy = "it may be truncated or damaged, so get or save it again"
+        if "limit exceeded" in told:  # one of libheif's own
+            remedy = "save it as PNG or TIFF first"
         raise InputError(
-            f"{path} cannot be decoded as {file_format.name} ({phrase(exc)}); it may be truncated or damaged, so get "
-            f"or save it again."
+            f"{path} cannot be decoded as {file_format.name} ({told}); {remedy}."
         ) from exc
     except MemoryError as exc:
         raise InputError(f"{path} does not fit into memory; cut it into parts first.") from exc
+
+
+def _check_size(image: pyvips.Image, path: Path, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise InputError(
+            f"{path} claims {image.width} x {image.height} pixels, {pixels:,} in all, more than the limit of "
+            f"{max_pixels:,}; raise it with --max-pixels if the picture is meant to be so large."
+        )
+
+
+def _check_claims(path: Path) -> None:
+    """Refuse sizes that libvips takes for 1 with a complaint of GLib on stderr, which no program can catch."""
+    with path.open("rb") as file:
+        head = file.read(AVIF_HEAD_BYTES)
+    for claimed in SPATIAL_EXTENTS.finditer(head):
+        width, height = (int.from_bytes(side, "big") for side in claimed.groups())
+        if max(width, height) > LIBVIPS_MAX_SIDE:
+            raise InputError(
+                f"{path} claims {width} x {height} pixels, which no AVIF file can have; get or save it again."
+            )
 
 
 def _warn_of_pages(image: pyvips.Image, path: Path) -> None:

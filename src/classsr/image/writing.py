@@ -2,6 +2,7 @@
 
 import logging
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -198,6 +199,8 @@ def _saving(
                 f"{path} has appeared meanwhile; choose another name or allow it with --overwrite."
             ) from exc
         except (pyvips.Error, OSError) as exc:
+            # Their locals hold the file open, whose room on the disk then is not free again.
+            traceback.clear_frames(exc.__traceback__)
             raise OutputError(
                 f"{path} cannot be written ({phrase(exc)}); make room or choose another place."
             ) from exc
