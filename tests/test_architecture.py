@@ -35,6 +35,7 @@ LAYERS = {
         "backends",
         "canvas",
         "costs",
+        "guard",
         "plan",
         "planner",
         "report",

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from classsr.canvas import FEATHER, AveragedCanvas, PlacedCanvas, to_network
-from classsr.errors import BackendError
+from classsr.canvas import FEATHER, PlacedCanvas, to_network
 from classsr.image import Header
 from classsr.plan import Cost, Group, levels_run, merge, single
 from classsr.tiles import TileGrid
@@ -173,21 +172,6 @@ def test_grey_stays_grey() -> None:
     canvas.add(values, grid.tiles, 0)
 
     assert (canvas.finish() == round(255 * 0.1)).all()
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_refused(value: float) -> None:
-    grid = TileGrid(TILE, TILE, tile=TILE, step=TILE)
-    window = np.zeros((1, 3, SCALE * TILE, SCALE * TILE), np.float32)
-    window[0, 1, 5, 5] = value
-
-    for canvas in (
-        PlacedCanvas(grid, np.zeros((1, 1), np.int64), header(grid), scale=SCALE),
-        AveragedCanvas(grid, header(grid), scale=SCALE),
-    ):
-        canvas.begin(range(1))
-        with pytest.raises(BackendError, match="--precision f32"):
-            canvas.add(window.copy(), grid.tiles, 0)
 
 
 @given(dtype=st.sampled_from([np.uint8, np.uint16]), seed=st.integers(0, 9))

@@ -134,7 +134,15 @@ def test_json_is_one_object_per_picture_and_nothing_else_on_stdout(run: CommandL
         "input output input_width input_height width height model scale backend precision tiles"
     )
     fields += " judged macs macs_hardest"
-    assert list(first) == [*fields.split(), "cost", "loss", "plan", "seconds", "peak_mib"]
+    assert list(first) == [
+        *fields.split(),
+        "cost",
+        "loss",
+        "plan",
+        "recomputed",
+        "seconds",
+        "peak_mib",
+    ]
     assert list(second) == list(first)
     assert list(first["seconds"]) == ["read", "route", "networks", "assemble", "write", "total"]
     assert (first["input"], first["output"]) == ("a.png", "a_x4.png")

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from classsr.errors import BackendError
 from classsr.image import Header
 from classsr.tiles import Blocks, Box, TileGrid, accumulate, cell_and_inner, coverage, place
 
@@ -32,9 +31,6 @@ class Canvas(Protocol):
             sr: (N, 3, scale * h, scale * w) in [0, 1], halo included; its memory may be overwritten.
             blocks: those of the windows, inside the band.
             halo: LR pixels.
-
-        Raises:
-            BackendError: a value is no number.
 
         """
         ...
@@ -190,8 +186,6 @@ class AveragedCanvas:
     def add(self, sr: NDArray[np.float32], blocks: Blocks, halo: int) -> None:
         """See `Canvas.add`."""
         assert halo == 0
-        for window in sr:
-            _check(window)
         accumulate(self._total, sr.transpose(0, 2, 3, 1), self._grid, blocks, scale=self._scale)
 
     def finish(self) -> NDArray[Any]:
@@ -209,14 +203,8 @@ def to_network(windows: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(windows.transpose(0, 3, 1, 2), np.float32) / limit
 
 
-def _check(window: NDArray[np.float32]) -> None:
-    if not np.isfinite(window.sum()):
-        raise BackendError("A branch gave values that are no numbers; use --precision f32.")
-
-
 def _to_range(window: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.float32]:
     """Stretch values in [0, 1], in place, to the range of an integer dtype, and cut off what lies beyond."""
-    _check(window)
     limit = np.float32(np.iinfo(dtype).max)
     np.multiply(window, limit, out=window)
     return np.clip(window, 0, limit, out=window)

@@ -22,6 +22,7 @@ from classsr import __version__
 from classsr.backends import Backend, Network
 from classsr.canvas import PlacedCanvas, to_network
 from classsr.files import write_whole
+from classsr.guard import differences
 from classsr.image import Header
 from classsr.model import Model, ModelConfig
 from classsr.plan import Cost, Costs
@@ -121,7 +122,10 @@ def _enlarging(
     def run() -> None:
         canvas = PlacedCanvas(grid, levels, Header(side, side), scale=scale)
         canvas.begin(range(1))
-        canvas.add(network(to_network(split(windows, grid, blocks, halo=halo))), blocks, halo)
+        lr = to_network(split(windows, grid, blocks, halo=halo))
+        sr = network(lr)
+        differences(sr, lr)  # as the guard does
+        canvas.add(sr, blocks, halo)
 
     return run
 

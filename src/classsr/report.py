@@ -30,7 +30,8 @@ class Report:
     overlap and Class-Module included; `macs_hardest` those of the hardest branch over the whole picture without
     overlap. `cost` is the planned cost as a share of what the hardest branch everywhere costs, by measured seconds
     where the plan went by these; `loss` the PSNR lost against it in dB, as predicted, None where nothing predicts it;
-    `plan` the reason for the plan.
+    `plan` the reason for the plan. `recomputed` counts the windows that were wrong in `precision` and were run again in
+    float32; 0 normally.
     """
 
     input: str | None
@@ -50,6 +51,7 @@ class Report:
     cost: float
     loss: float | None
     plan: str
+    recomputed: int
     seconds: Seconds
     peak_mib: float | None
 
