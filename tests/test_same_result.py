@@ -32,7 +32,7 @@ def upscaler_of(model: str, **options: Any) -> Upscaler:  # noqa: ANN401 - passe
 
 
 def enlarge(upscaler: Upscaler, pixels: Array) -> Array:
-    """Enlarge with every level somewhere."""
+    """Enlarge with several levels in one picture."""
     route: dict[str, Any] = {"route": "argmax"}
     if upscaler.model.config.name != "fsrcnn-x4":
         route = {"budget": 0.5}
