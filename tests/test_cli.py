@@ -62,6 +62,25 @@ def test_the_result_lies_beside_its_input(run: CommandLine) -> None:
     np.testing.assert_array_equal(result, enlarged_by_repetition(pixels))
 
 
+@pytest.mark.parametrize(
+    ("policy", "told"), [("all", {"Kamera", "N"}), ("safe", {"Kamera"}), ("none", set())]
+)
+def test_metadata_and_colours_become_what_is_asked_for(
+    run: CommandLine, policy: str, told: set[str]
+) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8825] = "Kamera", {1: "N"}
+    Image.fromarray(noise(8, 9)).save(run.folder / "a.png", exif=exif)
+
+    ended = run("upscale", "a.png", "--metadata", policy, "--color", "srgb")
+
+    assert ended.code == 0
+    with Image.open(run.folder / "a_x4.png") as opened:
+        found = opened.getexif()
+        assert {found.get(0x010F), found.get_ifd(0x8825).get(1)} - {None} == told
+        assert b"sRGB" in opened.info["icc_profile"].replace(b"\0", b"")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp", ".tif", ".tiff", ".avif"])
 def test_a_named_output_has_the_format_of_its_suffix(run: CommandLine, suffix: str) -> None:
     run.add("a.png", noise(8, 9))

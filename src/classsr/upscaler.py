@@ -24,8 +24,10 @@ from classsr.errors import InputError, UsageError
 from classsr.guard import Guard
 from classsr.image import (
     MAX_PIXELS,
+    Color,
     Header,
     Picture,
+    Policy,
     check_output,
     create_picture,
     open_picture,
@@ -79,12 +81,16 @@ class Wish:
     budget: str | float | None = None
     max_loss: float | None = None
     size: Size = OWN_SCALE
+    metadata: Policy = "all"
+    color: Color = "keep"
     max_pixels: int = MAX_PIXELS
     overwrite: bool = False
 
     def opening(self, source: Path) -> Opening:
         """Return what begins to read a picture."""
-        return lambda: open_picture(source, max_pixels=self.max_pixels)
+        return lambda: open_picture(
+            source, metadata=self.metadata, color=self.color, max_pixels=self.max_pixels
+        )
 
     def size_of(self, header: Header, *, most: int) -> Header:
         """Return the header of the result; raise UsageError where the size is out of reach."""
@@ -231,6 +237,8 @@ class Upscaler:
         budget: str | float | None = None,
         max_loss: float | None = None,
         size: Size = OWN_SCALE,
+        metadata: Policy = "all",
+        color: Color = "keep",
         overwrite: bool = False,
         max_pixels: int = MAX_PIXELS,
         routing_map: Path | None = None,
@@ -246,6 +254,8 @@ class Upscaler:
             budget: as for `upscale`.
             max_loss: as for `upscale`.
             size: of the result; the model's scale by default. The picture is enlarged by that scale and resampled.
+            metadata: what is kept of EXIF, XMP and IPTC: `all`; `safe`, without position and serial numbers; `none`.
+            color: `keep` the profile and the values, or convert to `srgb`.
             overwrite: whether files that exist are replaced.
             max_pixels: of `source`; a larger one is refused before it is decoded.
             routing_map: also draw the level of every tile into this file.
@@ -264,6 +274,8 @@ class Upscaler:
             budget=budget,
             max_loss=max_loss,
             size=size,
+            metadata=metadata,
+            color=color,
             max_pixels=max_pixels,
             overwrite=overwrite,
         )
@@ -390,7 +402,7 @@ class Upscaler:
         header, rgb = source.header, canvas.finish()
         alpha = self._alpha(source, top, top + len(rgb)) if header.has_alpha else None
         with clock.handing:
-            take(Picture(rgb=rgb, alpha=alpha, is_grey=header.is_grey, profile=header.profile))
+            take(Picture(rgb, alpha, header.is_grey, header.profile, header.metadata))
         return len(rgb)
 
     def _run_band(

@@ -1,6 +1,5 @@
 """The application: all commands, and every error's way to its exit code."""
 
-import logging
 import sys
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from classsr import __version__
 from classsr.cli.about import info, models
 from classsr.cli.evaluate import evaluate
 from classsr.cli.figure import figure_app
-from classsr.cli.output import Saying, say
+from classsr.cli.output import say, say_what_is_logged
 from classsr.cli.release import export, import_foreign
 from classsr.cli.train import data_app, train_app
 from classsr.cli.upscale import EXAMPLES, upscale
@@ -50,16 +49,11 @@ def _root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    pass
+    say_what_is_logged()
 
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
-    logger = logging.getLogger("classsr")
-    handler = Saying()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
     try:
         sys.exit(app(standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):

@@ -1,6 +1,5 @@
 """How commands say something on standard error, and tell results on standard output."""
 
-import logging
 import os
 import re
 import sys
@@ -49,9 +48,16 @@ def drop_the_rest(file: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
-class Saying(logging.Handler):
-    """Says what is logged."""
+def say_what_is_logged() -> None:
+    """Have everything that the package logs said, too."""
+    import logging
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Say one record."""
-        say(self.format(record))
+    class Saying(logging.Handler):
+        """Says what is logged."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            say(self.format(record))
+
+    logger = logging.getLogger("classsr")
+    logger.addHandler(Saying())
+    logger.setLevel(logging.INFO)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 WHERE = "Where to"
 HOW_LARGE = "How large"
+KEPT = "What is kept"
 TELLING = "What is told"
 PIXEL_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -57,6 +58,21 @@ class TilingName(StrEnum):
 
     halo = "halo"
     paper = "paper"
+
+
+class MetadataName(StrEnum):
+    """What is kept of EXIF, XMP and IPTC."""
+
+    all = "all"
+    safe = "safe"
+    none = "none"
+
+
+class ColorName(StrEnum):
+    """What becomes of the colours."""
+
+    keep = "keep"
+    srgb = "srgb"
 
 
 class FormatName(StrEnum):
@@ -138,6 +154,20 @@ def upscale(
             rich_help_panel=HOW_LARGE,
         ),
     ] = None,
+    metadata: Annotated[
+        MetadataName,
+        typer.Option(
+            help="Keep EXIF, XMP and IPTC. safe: without position and serial numbers.",
+            rich_help_panel=KEPT,
+        ),
+    ] = MetadataName.all,
+    color: Annotated[
+        ColorName,
+        typer.Option(
+            help="keep: values and colour profile as they are. srgb: convert to sRGB.",
+            rich_help_panel=KEPT,
+        ),
+    ] = ColorName.keep,
     route: Route = "auto",
     budget: Budget = None,
     max_loss: MaxLoss = None,
@@ -217,6 +247,8 @@ def upscale(
     wish = Wish(
         **asked,
         size=size,
+        metadata=metadata.value,
+        color=color.value,
         max_pixels=MAX_PIXELS if max_pixels is None else pixels_of(max_pixels),
         overwrite=overwrite,
     )

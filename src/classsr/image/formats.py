@@ -12,6 +12,9 @@ from classsr.files import is_folder
 
 SIGNATURE_BYTES = 256  # holds the list of brands at the head of an AVIF file
 LIBVIPS_MAX_SIDE = 100_000_000
+AMPLE = 2**30
+LIBPNG_CHUNK_BYTES = 8_000_000  # larger ones are refused by libpng's readers
+LIBEXIF_BYTES = 64_000  # it ends at 64 KiB and has entries of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +29,8 @@ class Format:
     holds_alpha: bool = True
     holds_16_bit: bool = False
     holds_one_channel: bool = True
-    likely_share: float = (
-        0.5  # of the bytes of all samples, amply, for an enlarged photograph of 8 bits
-    )
+    likely_share: float = 0.5  # of the bytes of all samples; ample for an enlarged photograph
+    room: Mapping[str, int] = field(default_factory=dict)  # bytes for each part of `Metadata`
     save_options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -44,6 +46,7 @@ PNG = Format(
     codec="png",
     max_side=LIBVIPS_MAX_SIDE,
     holds_16_bit=True,
+    room={"exif": LIBPNG_CHUNK_BYTES, "xmp": LIBPNG_CHUNK_BYTES - 22},
     save_options={"compression": 2, "filter": "up"},
 )
 JPEG = Format(
@@ -54,6 +57,7 @@ JPEG = Format(
     max_side=65_500,
     holds_alpha=False,
     likely_share=0.25,
+    room={"exif": 65_527, "xmp": 65_504, "iptc": 65_500},  # 65,533, less what begins a segment
     save_options={"Q": 95, "subsample_mode": "off"},
 )
 WEBP = Format(
@@ -64,6 +68,7 @@ WEBP = Format(
     max_side=16_383,
     holds_one_channel=False,
     likely_share=0.2,
+    room={"exif": LIBEXIF_BYTES, "xmp": AMPLE},
     save_options={"Q": 95, "smart_subsample": True, "effort": 2},
 )
 TIFF = Format(
@@ -73,6 +78,7 @@ TIFF = Format(
     codec="tiff",
     max_side=LIBVIPS_MAX_SIDE,
     holds_16_bit=True,
+    room={"exif": AMPLE, "xmp": AMPLE, "iptc": AMPLE},
     save_options={"compression": "deflate", "predictor": "horizontal"},
 )
 AVIF = Format(
@@ -83,6 +89,7 @@ AVIF = Format(
     max_side=16_384,  # of libvips' writer; the format itself ends at 65,536, and such files are read
     holds_one_channel=False,
     likely_share=0.2,
+    room={"exif": LIBEXIF_BYTES, "xmp": AMPLE},
     save_options={"compression": "av1", "Q": 90, "effort": 0, "subsample_mode": "off"},
 )
 FORMATS = (PNG, JPEG, WEBP, TIFF, AVIF)

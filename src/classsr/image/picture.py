@@ -1,13 +1,14 @@
 """A picture in memory: samples, what they mean, and the same without the samples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classsr.errors import UsageError
+from classsr.image.metadata import NO_METADATA, Metadata
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -16,7 +17,8 @@ Samples = NDArray[np.uint8] | NDArray[np.uint16]
 class Header:
     """A picture without its pixels: what is known before the first row is read or written.
 
-    The fields mean what they mean in a `Picture`; `depth` is in bits per sample.
+    The fields mean what they mean in a `Picture`; `depth` is in bits per sample. What is told in `metadata` does not
+    count when headers are compared.
 
     Raises UsageError when there are no pixels or the depth is neither 8 nor 16.
     """
@@ -27,6 +29,7 @@ class Header:
     has_alpha: bool = False
     is_grey: bool = False
     profile: bytes | None = None
+    metadata: Metadata = field(default=NO_METADATA, compare=False)
 
     def __post_init__(self) -> None:
         """Check the numbers, so that no later step has to."""
@@ -63,7 +66,7 @@ class Picture:
     `rgb` is (H, W, 3), uint8 in [0, 255] or uint16 in [0, 65535]. `alpha` is (H, W) of the same type, 0 where nothing
     is to be seen, and is not multiplied into `rgb`. `is_grey` says that the source had one colour channel: the three
     are equal, and `write` stores one again. `profile` is the ICC profile that gives the values their meaning; without
-    one they are sRGB.
+    one they are sRGB. `metadata` is stored too, with the sizes in its EXIF set right; of a strip it counts nowhere.
 
     Raises UsageError when shapes or types are others than these.
     """
@@ -72,6 +75,7 @@ class Picture:
     alpha: Samples | None = None
     is_grey: bool = False
     profile: bytes | None = None
+    metadata: Metadata = NO_METADATA
 
     def __post_init__(self) -> None:
         """Check shapes and types, so that no later step has to."""
@@ -110,6 +114,7 @@ class Picture:
             has_alpha=self.alpha is not None,
             is_grey=self.is_grey,
             profile=self.profile,
+            metadata=self.metadata,
         )
 
     def rows(self, part: slice) -> "Picture":

@@ -12,9 +12,12 @@ import numpy as np
 import pyvips
 
 from classsr.errors import InputError, UsageError
+from classsr.image.colour import Color, check_color, is_converted, to_rgb_or_grey
+from classsr.image.containers import extract
 from classsr.image.formats import AVIF, LIBVIPS_MAX_SIDE, Format, format_of
+from classsr.image.metadata import NO_METADATA, Policy, check_policy, cleaned
 from classsr.image.picture import Header, Picture, Samples
-from classsr.image.vips import forget, metadata, phrase
+from classsr.image.vips import forget, phrase, value_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,9 @@ MAX_PIXELS = 2**30  # a square of 32,768; more is rather a mistake or an attack 
 TURNED_BYTES = 256 * 2**20  # of samples: up to here a picture is turned in memory
 
 
-def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read(
+    path: Path, *, metadata: Policy = "all", color: Color = "keep", max_pixels: int = MAX_PIXELS
+) -> Picture:
     """Read a PNG, JPEG, WebP, TIFF or AVIF file, whatever its name, turned upright by its EXIF orientation.
 
     8-bit files give uint8, files with more bits uint16 over the full range. Palettes, CMYK and Lab become RGB (CMYK
@@ -34,10 +39,15 @@ def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     values are left alone. Of several pages or frames the first is read, with a warning in the log. Memory: the result
     and what `open_picture` takes.
 
+    `metadata` says what is kept of EXIF, XMP and IPTC: `all` that stays true of the picture, upright and enlarged;
+    `safe` leaves out where and with which copy of a camera it was taken; `none`. With `srgb` for `color`, values are
+    converted to sRGB by relative colorimetric intent with black point compensation, and get its profile.
+
     Raises InputError when the file is missing, not readable, of another kind, truncated or damaged, or holds samples
-    that are no pictures of 8 or 16 bits, or more than `max_pixels` pixels.
+    that are no pictures of 8 or 16 bits, or more than `max_pixels` pixels; UsageError when `metadata` or `color` is
+    something else.
     """
-    with open_picture(path, max_pixels=max_pixels) as reader:
+    with open_picture(path, metadata=metadata, color=color, max_pixels=max_pixels) as reader:
         return reader.rows(reader.header.height)
 
 
@@ -51,13 +61,15 @@ def read_header(path: Path, *, max_pixels: int = MAX_PIXELS) -> Header:
     with _decoding(path, file_format):
         image = _load(path, file_format)
         _check_size(image, path, max_pixels)
-        turned = (metadata(image, "orientation") or 1) >= 5  # a quarter, perhaps mirrored
-        _, header = _describe(image, path)
+        turned = (value_of(image, "orientation") or 1) >= 5  # a quarter, perhaps mirrored
+        _, header = _describe(image, path, "keep")
     return replace(header, height=header.width, width=header.height) if turned else header
 
 
 @contextmanager
-def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator["PictureReader"]:
+def open_picture(
+    path: Path, *, metadata: Policy = "all", color: Color = "keep", max_pixels: int = MAX_PIXELS
+) -> Iterator["PictureReader"]:
     """Open a picture that is then read from top to bottom, as `read` reads it and with the same errors.
 
     How many pixels there are is read from the header, before any of them is decoded.
@@ -70,7 +82,7 @@ def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator["Pictu
     `TURNED_BYTES`, beyond that into an uncompressed file in the folder for temporary files, which is mapped and gone in
     the end. (What is mapped makes room where memory runs short.)
     """
-    reader = _open(Path(path), max_pixels)
+    reader = _open(Path(path), metadata, color, max_pixels)
     try:
         yield reader
     finally:
@@ -116,7 +128,7 @@ class PictureReader:
         self.rows_left -= count
         if not self.rows_left:
             self.close()
-        return Picture(rgb, alpha, header.is_grey, header.profile)
+        return Picture(rgb, alpha, header.is_grey, header.profile, header.metadata)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -131,14 +143,19 @@ class PictureReader:
         return samples.reshape(rows, width, self._channels)
 
 
-def _open(path: Path, max_pixels: int) -> PictureReader:
+def _open(path: Path, policy: Policy, color: Color, max_pixels: int) -> PictureReader:
+    check_policy(policy)
+    check_color(color)
     file_format = format_of(path)
     with _decoding(path, file_format):
         image = _load(path, file_format)
         _check_size(image, path, max_pixels)
         _warn_of_pages(image, path)
-        image, header = _describe(_upright(image), path)
-        return PictureReader(image, header, path, file_format)
+        found = NO_METADATA if policy == "none" else extract(image, path, file_format)
+        is_turned, is_srgb = _is_turned(image), is_converted(image, color)
+        image, header = _describe(_upright(image), path, color)
+    kept = cleaned(found, path, policy=policy, is_turned=is_turned, is_srgb=is_srgb)
+    return PictureReader(image, replace(header, metadata=kept), path, file_format)
 
 
 def _load(path: Path, file_format: Format) -> pyvips.Image:
@@ -189,14 +206,18 @@ def _check_claims(path: Path) -> None:
 
 
 def _warn_of_pages(image: pyvips.Image, path: Path) -> None:
-    pages = metadata(image, "n-pages") or 1
+    pages = value_of(image, "n-pages") or 1
     if pages > 1:
         logger.warning("%s has %d pages or frames; only the first is read", path, pages)
 
 
+def _is_turned(image: pyvips.Image) -> bool:
+    return value_of(image, "orientation") not in (None, 1)
+
+
 def _upright(image: pyvips.Image) -> pyvips.Image:
     """Turn an image by its EXIF orientation; turning needs all rows, so they are decoded first."""
-    if metadata(image, "orientation") in (None, 1):
+    if not _is_turned(image):
         return image
     sample_bytes = 2 if image.format == "ushort" else 1
     if image.width * image.height * image.bands * sample_bytes <= TURNED_BYTES:
@@ -206,9 +227,9 @@ def _upright(image: pyvips.Image) -> pyvips.Image:
     return stored.autorot()
 
 
-def _describe(image: pyvips.Image, path: Path) -> tuple[pyvips.Image, Header]:
+def _describe(image: pyvips.Image, path: Path, color: Color) -> tuple[pyvips.Image, Header]:
     """Convert an upright image to grey or RGB, with or without alpha, of 8 or 16 bits."""
-    image, profile = _to_rgb_or_grey(image)
+    image, profile = to_rgb_or_grey(_to_full_range(image), path, color)
     bits = {"uchar": 8, "ushort": 16}.get(image.format)
     if bits is None:
         raise InputError(
@@ -221,26 +242,10 @@ def _describe(image: pyvips.Image, path: Path) -> tuple[pyvips.Image, Header]:
             f"{path} has {image.bands} channels; save it as grey or RGB, with or without alpha, first."
         )
     header = Header(image.height, image.width, bits, image.bands > colours, is_grey, profile)
-    return _to_full_range(image, bits), header
+    return image, header
 
 
-def _to_rgb_or_grey(image: pyvips.Image) -> tuple[pyvips.Image, bytes | None]:
-    """Convert CMYK, Lab and their like to sRGB; return the image and the profile that still applies to it."""
-    if image.interpretation in ("b-w", "grey16", "srgb", "rgb16", "multiband", "scrgb"):
-        return image, metadata(image, "icc-profile-data")
-    is_deep = image.format in ("ushort", "short")
-    if image.interpretation != "cmyk":
-        return image.colourspace("rgb16" if is_deep else "srgb"), None
-    return image.icc_transform(
-        "srgb",
-        embedded=True,  # libvips' own profile where the file has none or a wrong one
-        intent="relative",
-        black_point_compensation=True,
-        depth=16 if is_deep else 8,
-    ), None
-
-
-def _to_full_range(image: pyvips.Image, bits: int) -> pyvips.Image:
+def _to_full_range(image: pyvips.Image) -> pyvips.Image:
     """Stretch 10 and 12 bits, which libvips puts into the upper bits of 16, to the full range by repeating them."""
-    used = metadata(image, "bits-per-sample") or bits
-    return image | (image >> used) if bits == 16 and 8 < used < 16 else image
+    used = value_of(image, "bits-per-sample") or 16
+    return image | (image >> used) if image.format == "ushort" and 8 < used < 16 else image

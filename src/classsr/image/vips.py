@@ -10,7 +10,7 @@ NOISE = re.compile(r"bad seek|Unknown error|write failed|^\(\d+\.\d+\)$")
 PHRASE_CHARACTERS = 120
 
 
-def metadata(image: pyvips.Image, name: str) -> Any:  # noqa: ANN401 - whatever type it has
+def value_of(image: pyvips.Image, name: str) -> Any:  # noqa: ANN401 - whatever type it has
     """Return what an image says under a name; None where it says nothing."""
     return image.get(name) if image.get_typeof(name) else None
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from classsr.errors import OutputError, UsageError
 from classsr.files import check_place, publish, temporary_beside
+from classsr.image.containers import embedding
 from classsr.image.formats import FORMATS, TIFF, Format, format_to_write, names
+from classsr.image.metadata import fitted
 from classsr.image.picture import Header, Picture, Samples
 from classsr.image.strips import CHUNK_BYTES, TiffStream, Worker
 from classsr.image.vips import interpretation, phrase
@@ -68,8 +70,9 @@ def write(picture: Picture, path: Path, *, overwrite: bool = False) -> None:
 
     PNG and TIFF are lossless and keep 16 bits; JPEG, WebP and AVIF are written with losses that the eye does not see,
     and from 16 bits with a note in the log. A grey picture is stored as one channel where the format and the profile
-    allow. The file is prepared under a hidden name beside `path` and takes its name last, so that no reader ever sees
-    half of it; without `overwrite`, a file that appears meanwhile stays as it is.
+    allow. Of the metadata, what the format has no place for is named in the log. The file is prepared under a hidden
+    name beside `path` and takes its name last, so that no reader ever sees half of it; without `overwrite`, a file that
+    appears meanwhile stays as it is.
 
     Raises OutputError as `check_output` does, and when the disk is full or refuses.
     """
@@ -180,6 +183,9 @@ def _saving(
         logger.warning(
             "%s: %s holds 8 bits, so the 16 of the picture are rounded", path, file_format.name
         )
+    height, width = header.height, header.width
+    metadata = fitted(header.metadata, path, file_format, height=height, width=width)
+    header = replace(header, metadata=metadata)
 
     def save(worker: Worker) -> None:
         try:
@@ -230,8 +236,8 @@ def _encode(image: pyvips.Image, path: Path, file_format: Format, header: Header
     options = dict(file_format.save_options)
     if file_format is TIFF:
         options["bigtiff"] = header.height * header.row_bytes > CLASSIC_TIFF_BYTES
-    target = pyvips.Target.new_to_file(os.fsencode(path))
-    pyvips.Operation.call(f"{file_format.codec}save_target", image, target, **options)
+    with embedding(header.metadata, image, path, file_format) as (target, options["keep"]):
+        pyvips.Operation.call(f"{file_format.codec}save_target", image, target, **options)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
