@@ -1138,6 +1138,24 @@ def test_resampling_does_not_depend_on_the_strips(
     assert (folder / "strips.png").read_bytes() == (folder / "whole.png").read_bytes()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_hard_alpha_stays_hard_when_resampled(tmp_path: Path, dtype: npt.DTypeLike) -> None:
+    limit = np.iinfo(np.dtype(dtype)).max
+    y, x = np.mgrid[:80, :80]
+    disc = np.where((x - 40) ** 2 + (y - 40) ** 2 < 30**2, limit, 0).astype(dtype)
+    picture = Picture(np.repeat(disc[..., None], 3, axis=2), disc)
+    header = replace(picture.header, width=37, height=37)
+    with create_picture(
+        tmp_path / "a.png", header, rows_of=picture.header, is_alpha_hard=True
+    ) as writer:
+        writer.append(picture)
+
+    alpha = read(tmp_path / "a.png").alpha
+    assert alpha is not None
+    assert set(np.unique(alpha)) == {0, limit}
+    assert (alpha == limit).mean() == pytest.approx(np.pi * 30**2 / 80**2, abs=0.02)
+
+
 def test_missing_rows_of_a_resampled_picture_leave_nothing_behind(tmp_path: Path) -> None:
     picture = Picture(noise(100, 40, 3))
     header = replace(picture.header, width=20, height=50)

@@ -17,6 +17,7 @@ from PIL import Image
 
 import classsr
 from classsr import Picture, Report, Upscaled, Upscaler, image
+from classsr.alpha import fill
 from classsr.backends import Backend, Network, Precision, open_backend
 from classsr.backends.base import Floats
 from classsr.canvas import FEATHER
@@ -339,7 +340,8 @@ def test_alpha_is_enlarged_by_bicubic(
 
     assert result.picture.alpha is not None
     np.testing.assert_array_equal(result.picture.alpha, resize(alpha, SCALE), strict=True)
-    np.testing.assert_array_equal(result.image, enlarged_by_repetition(pixels), strict=True)
+    filled = fill(pixels, alpha) if alpha.any() else pixels
+    np.testing.assert_array_equal(result.image, enlarged_by_repetition(filled), strict=True)
 
 
 def test_what_is_opaque_stays_opaque_and_the_profile_stays() -> None:
@@ -350,6 +352,65 @@ def test_what_is_opaque_stays_opaque_and_the_profile_stays() -> None:
     assert result.picture.alpha is not None
     assert (result.picture.alpha == 255).all()
     assert result.picture.profile == b"profile"
+
+
+@pytest.mark.parametrize("held", [0, 2**24])
+@pytest.mark.parametrize("alphas", [(0, 255), (0, 1, 255), (0,), (77,), (0, 65535), (12345,)])
+def test_alpha_of_every_kind_goes_through_files_and_bands(
+    alphas: tuple[int, ...], held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtype = np.uint8 if max(alphas) < 256 else np.uint16
+    pixels = noise(300, 40, dtype=dtype)
+    alpha = np.random.default_rng(1).choice(np.array(alphas, dtype), (300, 40))
+    image.write(Picture(pixels, alpha), tmp_path / "in.png")
+    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 2 * TILE * 40)
+    monkeypatch.setattr("classsr.source.HELD_PIXELS", held)
+
+    upscaler_on(FakeBackend(repeating)).upscale_file(tmp_path / "in.png", tmp_path / "out.png")
+
+    out = image.read(tmp_path / "out.png")
+    assert out.alpha is not None
+    bicubic = resize(alpha, SCALE)
+    limit = np.iinfo(dtype).max
+    is_soft = len(alphas) == 3
+    hard = np.where(bicubic > limit // 2, limit, 0) if len(alphas) == 2 else alpha[0, 0]
+    np.testing.assert_array_equal(out.alpha, bicubic if is_soft else hard)
+    filled = pixels if len(alphas) == 1 else fill(pixels, alpha)
+    np.testing.assert_array_equal(out.rgb, enlarged_by_repetition(filled), strict=True)
+
+
+def test_a_transparent_entry_of_a_palette_stays_transparent_or_opaque(tmp_path: Path) -> None:
+    drawn = Image.fromarray((noise(20, 30)[:, :, 0] > 100).astype(np.uint8) * 2).convert("P")
+    drawn.putpalette([0, 0, 0, 9, 9, 9, 250, 120, 40])
+    drawn.save(tmp_path / "in.png", transparency=0)
+
+    upscaler_on(FakeBackend(repeating)).upscale_file(tmp_path / "in.png", tmp_path / "out.png")
+
+    out = np.asarray(Image.open(tmp_path / "out.png"))
+    assert set(np.unique(out[..., 3]).tolist()) == {0, 255}
+    assert (out[..., :3] == (250, 120, 40)).all()
+
+
+@pytest.mark.parametrize("alpha", [0, 3, 255])
+def test_a_single_pixel_keeps_colour_and_alpha(alpha: int, tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[10, 90, 200, alpha]]], np.uint8)).save(tmp_path / "in.png")
+
+    Upscaler("bicubic").upscale_file(tmp_path / "in.png", tmp_path / "out.png")
+
+    out = np.asarray(Image.open(tmp_path / "out.png"))
+    np.testing.assert_array_equal(out, np.full((4, 4, 4), (10, 90, 200, alpha), np.uint8))
+
+
+def test_grey_with_alpha_stays_grey_and_its_hidden_pixels_do_not_show(tmp_path: Path) -> None:
+    grey = np.zeros((20, 30, 2), np.uint8)
+    grey[5:15, 5:20] = (180, 200)
+    Image.fromarray(grey).save(tmp_path / "in.png")
+
+    Upscaler("bicubic").upscale_file(tmp_path / "in.png", tmp_path / "out.png")
+
+    with Image.open(tmp_path / "out.png") as opened:
+        assert opened.mode == "LA"
+        assert (np.asarray(opened)[..., 0] == 180).all()
 
 
 @pytest.mark.parametrize(
@@ -709,7 +770,8 @@ def test_a_large_file_is_read_in_bands(
     upscaler.upscale_file(tmp_path / "in.png", tmp_path / "out.png")
 
     out = np.asarray(Image.open(tmp_path / "out.png"))
-    np.testing.assert_array_equal(out[:, :, :3], enlarged_by_repetition(rgba[:, :, :3]))
+    filled = fill(rgba[:, :, :3], rgba[:, :, 3])
+    np.testing.assert_array_equal(out[:, :, :3], enlarged_by_repetition(filled))
     np.testing.assert_array_equal(out[:, :, 3], resize(rgba[:, :, 3], SCALE))
 
 

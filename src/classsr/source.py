@@ -1,18 +1,25 @@
-"""Rows of a picture as they are needed, with their neighbours; of a large picture, what is passed is forgotten."""
+"""Rows of a picture as they are needed, with their neighbours; of a large picture, what is passed is forgotten.
+
+Under fully transparent pixels the colours are those of what is visible around (see `classsr.alpha`).
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from classsr.alpha import CELL, MARGIN, Kind, fill, find_kind
 from classsr.image import Header, Picture
 
 HELD_PIXELS = 2**24  # of a picture that is kept whole, so that it is decoded once: 50 MB in 8 bits
 SLACK = 8  # rows that are kept above those asked for last
+STRIP_ROWS = 16 * CELL  # that are filled at a time, or searched for the kind of alpha
 
 
 class Reader(Protocol):
@@ -53,6 +60,43 @@ def ahead(opening: Opening) -> Opening:
     return lambda: nullcontext(InMemory(picture))
 
 
+class Filled:
+    """Reads a picture with alpha, from top to bottom, and gives its fully transparent pixels colours."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.header = reader.header
+        self._reader = reader
+        self._left = self.header.height  # rows that have not been filled
+        self._found: list[
+            Picture
+        ] = []  # as they were read, beginning with `_above` rows that have been filled
+        self._above = 0
+        self._ready: list[Picture] = []  # filled, and not handed out yet
+
+    def rows(self, count: int) -> Picture:
+        """See `Reader.rows`; reads some rows ahead."""
+        while self._left and sum(strip.height for strip in self._ready) < count:
+            self._ready.append(self._fill())
+        ready = Picture.stacked(self._ready)
+        self._ready = [ready.rows(slice(count, None))] if ready.height > count else []
+        return ready.rows(slice(count))
+
+    def _fill(self) -> Picture:
+        """Fill the next rows, looking at those around."""
+        above, count = self._above, min(STRIP_ROWS, self._left)
+        self._left -= count
+        below = min(MARGIN, self._left)
+        missing = above + count + below - sum(strip.height for strip in self._found)
+        if missing:
+            self._found.append(self._reader.rows(missing))
+        found = Picture.stacked(self._found)
+        assert found.alpha is not None
+        rgb: Any = fill(found.rgb, found.alpha, above=above, below=below)
+        self._above = min(MARGIN, above + count)
+        self._found = [found.rows(slice(above + count - self._above, None))]
+        return replace(found.rows(slice(above, above + count)), rgb=rgb)
+
+
 class Source:
     """Any rows of a picture; cheap from top to bottom, and from the top again.
 
@@ -75,6 +119,21 @@ class Source:
         self._held: Picture | None = None
         self._first = self._next = 0  # rows that are held
         self.seconds += time.perf_counter() - started
+
+    def _begin(self) -> None:
+        """Get ready for the first row; what is transparent everywhere keeps its colours."""
+        if not self.header.has_alpha:
+            return
+        if self._is_small:
+            whole = self._reader.rows(self.header.height)
+            self._opening = lambda: nullcontext(InMemory(whole))
+            self._reader = InMemory(whole)
+        if self.alpha_kind != "constant":
+            self._reader = Filled(self._reader)
+
+    @property
+    def _is_small(self) -> bool:
+        return self.header.height * self.header.width <= HELD_PIXELS
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +165,17 @@ class Source:
         alpha = self._rows(top - margin, bottom + margin).alpha
         return None if alpha is None else self._padded(alpha, top, bottom, margin)
 
+    @cached_property
+    def alpha_kind(self) -> Kind:
+        """Which kind of alpha the picture has; one without alpha is as opaque everywhere.
+
+        A large picture is read for this once more, as far as it takes to know.
+        """
+        if not self.header.has_alpha:
+            return "constant"
+        with self._opening() as reader:
+            return find_kind(_strips_of_alpha(reader))
+
     def _padded(self, found: NDArray[Any], top: int, bottom: int, margin: int) -> NDArray[Any]:
         above = max(margin - top, 0)
         below = max(bottom + margin - self.header.height, 0)
@@ -116,13 +186,14 @@ class Source:
 
     def _rows(self, top: int, bottom: int) -> Picture:
         """Return the rows of these that the picture has."""
-        height, width = self.header.height, self.header.width
-        top, bottom = max(top, 0), min(bottom, height)
+        top, bottom = max(top, 0), min(bottom, self.header.height)
         if top < self._first:
             self._open()
         started = time.perf_counter()
         passed = min(top - SLACK, self._next - 1) - self._first
-        if self._held is not None and height * width > HELD_PIXELS and passed > 0:
+        if self._held is None:
+            self._begin()
+        elif not self._is_small and passed > 0:
             self._held = self._held.rows(slice(passed, None))
             self._first += passed
         if self._next < bottom:
@@ -132,3 +203,10 @@ class Source:
         assert self._held is not None
         self.seconds += time.perf_counter() - started
         return self._held.rows(slice(top - self._first, bottom - self._first))
+
+
+def _strips_of_alpha(reader: Reader) -> Iterator[NDArray[Any]]:
+    for _ in range(0, reader.header.height, STRIP_ROWS):
+        alpha = reader.rows(STRIP_ROWS).alpha
+        assert alpha is not None
+        yield alpha

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from classsr.alpha import enlarge
 from classsr.backends import BACKENDS, Backend, Choice, Network, open_backend, stream
 from classsr.backends.base import Floats
 from classsr.canvas import AveragedCanvas, Canvas, PlacedCanvas, to_network
@@ -38,7 +39,7 @@ from classsr.model import DEFAULT_MODEL, Model, find_model
 from classsr.plan import Band, Costs, Group, single
 from classsr.planner import Plan, Planner, cheapest_levels, explain
 from classsr.report import Report, Seconds, peak_mib
-from classsr.resize import REACH, resize
+from classsr.resize import REACH
 from classsr.routing import AUTO, Goal, find_goal, likeliest, predicted_errors
 from classsr.routing_map import Preview, draw_routing_map
 from classsr.sizes import OWN_SCALE, Size
@@ -326,7 +327,13 @@ class Upscaler:
                         routing_map, height=1, width=1, has_alpha=False, overwrite=wish.overwrite
                     )
                 writer = stack.enter_context(
-                    create_picture(output, header, rows_of=enlarged, overwrite=wish.overwrite)
+                    create_picture(
+                        output,
+                        header,
+                        rows_of=enlarged,
+                        is_alpha_hard=opened.alpha_kind == "hard",
+                        overwrite=wish.overwrite,
+                    )
                 )
 
                 def take(strip: Picture) -> None:
@@ -554,8 +561,7 @@ class Upscaler:
         alpha = source.alpha(top // scale, bottom // scale, margin=REACH)
         if alpha is None:
             return None
-        border = scale * REACH
-        return resize(alpha, scale)[border:-border, border:-border]
+        return enlarge(alpha, scale, margin=REACH, kind=source.alpha_kind)
 
     def _macs(self, plan: Plan) -> int:
         """Count the multiply-accumulates of all branches, halos included."""

@@ -90,14 +90,20 @@ def write(picture: Picture, path: Path, *, overwrite: bool = False) -> None:
 
 @contextmanager
 def create_picture(
-    path: Path, header: Header, *, rows_of: Header | None = None, overwrite: bool = False
+    path: Path,
+    header: Header,
+    *,
+    rows_of: Header | None = None,
+    is_alpha_hard: bool = False,
+    overwrite: bool = False,
 ) -> Iterator["PictureWriter"]:
     """Write a picture strip by strip, from top to bottom; the file is the same as that of `write`.
 
     With `rows_of`, the rows are those of a picture of another size, which is resampled on the way: by Lanczos' windowed
     sinc over three lobes, widened where it shrinks, on the values as they are stored, without going over to linear
     light. That is how pictures are shrunk to train and to measure networks, so that what they restore is undone; and
-    in linear light the dark side of an edge would ring visibly.
+    in linear light the dark side of an edge would ring visibly. Alpha that is hard, fully transparent or opaque
+    everywhere, stays so.
 
     It takes its name when the block is left with all rows given; left by an exception, it leaves nothing behind. It is
     encoded on a thread of its own meanwhile. Memory: some rows, and 64 MiB of them that wait; the encoders of WebP and
@@ -121,7 +127,7 @@ def create_picture(
         source.signal_connect("seek", stream.seek)
         options = {"access": "sequential", "fail_on": "error"}
         image = pyvips.Operation.call("tiffload_source", source, **options)
-        return _resampled(image, header)
+        return _resampled(image, header, is_alpha_hard=is_alpha_hard)
 
     with _saving(load, header, Path(path), overwrite=overwrite) as worker:
         writer = PictureWriter(given, worker)
@@ -219,16 +225,22 @@ def _saving(
         worker.break_off()
 
 
-def _resampled(image: pyvips.Image, header: Header) -> pyvips.Image:
-    """Resample an image to the size of a header."""
+def _resampled(image: pyvips.Image, header: Header, *, is_alpha_hard: bool) -> pyvips.Image:
+    """Resample an image to the size of a header; hard alpha is cut at half."""
     across, down = image.width / header.width, image.height / header.height
     if across == down == 1:
         return image
     if (
         header.depth == 16
     ):  # libvips would compute in whole numbers, and lose up to 160 of 65,535 on what is flat
-        return image.cast("float").reduce(across, down, kernel="lanczos3").rint().cast("ushort")
-    return image.reduce(across, down, kernel="lanczos3")
+        image = image.cast("float").reduce(across, down, kernel="lanczos3").rint().cast("ushort")
+    else:
+        image = image.reduce(across, down, kernel="lanczos3")
+    if header.has_alpha and is_alpha_hard:
+        limit = 2**header.depth - 1
+        is_opaque = image[3] > limit // 2  # 0 or 255
+        image = image[:3].bandjoin((is_opaque * (limit // 255)).cast(image.format))
+    return image
 
 
 def _encode(image: pyvips.Image, path: Path, file_format: Format, header: Header) -> None:
