@@ -18,12 +18,13 @@ from classsr.backends import Choice, Network, open_backend
 from classsr.canvas import PlacedCanvas, to_network
 from classsr.checkpoint import load_networks
 from classsr.costs import by_macs
+from classsr.engine import BATCH_PIXELS, PAPER_STEP
 from classsr.image import Header
 from classsr.model import Model
 from classsr.networks import ErrorClassifier
 from classsr.planner import Planner
 from classsr.tiles import TileGrid, batches, coverage, pad_edges, split
-from classsr.upscaler import BATCH_PIXELS, PAPER_STEP, Upscaler
+from classsr.upscaler import Upscaler
 from machine import medians, take_turns
 
 RGB8 = NDArray[np.uint8]

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from classsr.engine import Tiling
 from classsr.evaluation import evaluate_folder, mean_score
 from classsr.model import Model, bundled_models, find_model
 from classsr.scoreboard import Results, markdown
-from classsr.upscaler import Tiling, Upscaler
+from classsr.upscaler import Upscaler
 from machine import describe
 from subjects import DATA
 

@@ -24,12 +24,13 @@ from unittest.mock import patch
 import numpy as np
 
 from classsr.backends import Choice, open_backend
+from classsr.engine import BATCH_PIXELS
 from classsr.errors import UsageError
 from classsr.image import PNG, Picture, write
 from classsr.metrics import psnr
 from classsr.model import Model, bundled_models, find_model
 from classsr.report import Seconds
-from classsr.upscaler import BATCH_PIXELS, Upscaled, Upscaler
+from classsr.upscaler import Upscaled, Upscaler
 from machine import describe, gemm_peak, medians, take_turns
 from opponents import Enlarge, Opponent, ResearchWay, find_opponent, hardest, unrouted_window
 from processes import memory_table, startup_table

@@ -53,7 +53,7 @@ def run(
     backend = FakeBackend()
     monkeypatch.setattr("classsr.upscaler.open_backend", lambda name, **options: backend)
     monkeypatch.setattr(
-        "classsr.upscaler.costs_on_this_machine", lambda backend, model: by_macs(model.config)
+        "classsr.engine.costs_on_this_machine", lambda backend, model: by_macs(model.config)
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")

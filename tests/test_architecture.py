@@ -35,6 +35,7 @@ LAYERS = {
         "backends",
         "canvas",
         "costs",
+        "engine",
         "guard",
         "plan",
         "planner",

@@ -178,7 +178,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(
     run: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("classsr.cli.progress.PLAIN_EVERY", 0.0)
-    monkeypatch.setattr("classsr.upscaler.BATCH_PIXELS", 40 * 40)
+    monkeypatch.setattr("classsr.engine.BATCH_PIXELS", 40 * 40)
     run.add("a.png", np.zeros((32, 4 * 8 * 32, 3), np.uint8))  # four blocks of eight tiles
 
     ended = run("upscale", "a.png", "--route", "argmax", "--model", "fsrcnn-x4")

@@ -25,10 +25,10 @@ from classsr.backends.base import Floats
 from classsr.canvas import to_network
 from classsr.cli import main
 from classsr.costs import by_macs
+from classsr.engine import Tiling
 from classsr.errors import BackendError
 from classsr.guard import SIDE, SUSPECT, WRONG, differences
 from classsr.model import BUNDLED, find_model, sha256
-from classsr.upscaler import Tiling
 from fakes import SCALE, FakeBackend, enlarged_by_repetition, repeat, repeating
 from pictures import landscape, noise
 

@@ -99,7 +99,7 @@ def test_the_size_of_batches_hardly_matters(
     pixels = landscape(70, 110)
     expected = enlarge(upscaler_of(model, backend=backend, precision="f32"), pixels)
 
-    monkeypatch.setattr("classsr.upscaler.BATCH_PIXELS", pixels_per_batch)
+    monkeypatch.setattr("classsr.engine.BATCH_PIXELS", pixels_per_batch)
     found = enlarge(upscaler_of(model, backend=backend, precision="f32"), pixels)
 
     assert furthest(found, expected) <= TOLERANCE["f32"]

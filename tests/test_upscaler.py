@@ -22,13 +22,13 @@ from classsr.backends import Backend, Network, Precision, open_backend
 from classsr.backends.base import Floats
 from classsr.canvas import FEATHER
 from classsr.costs import by_macs
+from classsr.engine import Tiling
 from classsr.errors import BackendError, InputError, ModelError, OutputError, UsageError
 from classsr.model import Model, find_model
 from classsr.plan import Cost, Costs
 from classsr.planner import Plan
 from classsr.resize import resize
 from classsr.routing import LOSS
-from classsr.upscaler import Tiling
 from fakes import COLOUR, SCALE, FakeBackend, enlarged_by_repetition, repeat, repeating, signing
 
 Array = npt.NDArray[Any]
@@ -98,9 +98,9 @@ def upscaler_on(
     levels = tuple(replace(level, halo=halo) for level in CONFIG.levels)
     assert CONFIG.classifier is not None
     judge = replace(CONFIG.classifier, predicts=predicts, errors=None, macs=MACS)
-    upscaler.model = replace(model, config=replace(CONFIG, levels=levels, classifier=judge))
+    upscaler.engine.model = replace(model, config=replace(CONFIG, levels=levels, classifier=judge))
     if costs is None:
-        upscaler._costs = by_macs(upscaler.model.config)
+        upscaler.engine._costs = by_macs(upscaler.model.config)
     return upscaler
 
 
@@ -217,7 +217,7 @@ def test_every_level_has_the_halo_that_its_model_names() -> None:
     upscaler = upscaler_on(backend)
     config = upscaler.model.config
     levels = tuple(replace(level, halo=k + 1) for k, level in enumerate(config.levels))
-    upscaler.model = replace(upscaler.model, config=replace(config, levels=levels))
+    upscaler.engine.model = replace(upscaler.model, config=replace(config, levels=levels))
     pixels = np.arange(3, dtype=np.uint8).repeat(8 * TILE) * 100 + 20
     pixels = np.tile(pixels[:, None], (8 * TILE, 1, 1)).repeat(3, axis=2)
 
@@ -572,7 +572,7 @@ def test_windows_run_in_as_few_batches_as_memory_allows(rows: int, columns: int,
     limit = most * (TILE + 2 * HALO) ** 2
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("classsr.upscaler.BATCH_PIXELS", limit)
+        patch.setattr("classsr.engine.BATCH_PIXELS", limit)
         patch.setattr("classsr.planner.bands", lambda grid, pixels: [range(grid.shape[0])])
         upscaler_on(backend).upscale(noise(rows * TILE, columns * TILE))
 
@@ -589,7 +589,7 @@ def test_the_result_does_not_depend_on_the_size_of_batches(
     pixels = noise(100, 135)
     expected = upscaler_on(FakeBackend(vignetting), tiling=tiling).upscale(pixels)
 
-    monkeypatch.setattr("classsr.upscaler.BATCH_PIXELS", pixels_per_batch)
+    monkeypatch.setattr("classsr.engine.BATCH_PIXELS", pixels_per_batch)
     result = upscaler_on(FakeBackend(vignetting), tiling=tiling).upscale(pixels)
 
     np.testing.assert_array_equal(result.image, expected.image)
@@ -597,7 +597,7 @@ def test_the_result_does_not_depend_on_the_size_of_batches(
 
 
 def test_a_tile_larger_than_a_batch_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classsr.upscaler.BATCH_PIXELS", TILE**2 - 1)
+    monkeypatch.setattr("classsr.engine.BATCH_PIXELS", TILE**2 - 1)
     backend = FakeBackend(repeating)
     pixels, _ = patchwork(1, 4)
 
@@ -924,7 +924,7 @@ def test_progress_only_grows_and_ends_at_one(
     told: list[float] = []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("classsr.upscaler.BATCH_PIXELS", pixels_per_batch)
+        patch.setattr("classsr.engine.BATCH_PIXELS", pixels_per_batch)
         upscaler_on(FakeBackend()).upscale(noise(height, width), progress=told.append)
 
     assert told == sorted(told)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from classsr.engine import Planned
 from classsr.errors import ClassSRError, InputError, OutputError, UsageError
 from classsr.files import is_folder, remove_abandoned
 from classsr.image import Header, likely_bytes, read_header
@@ -19,7 +20,7 @@ from classsr.jobs import Job
 from classsr.manifest import Manifest
 from classsr.report import Report
 from classsr.source import Opening, ahead
-from classsr.upscaler import Planned, Unfinished, Upscaler, Wish
+from classsr.upscaler import Unfinished, Upscaler, Wish
 
 Progress = Callable[[Job, float], None]
 """Called with the picture that is enlarged and the share of all pixels that are done, from 0 to 1."""

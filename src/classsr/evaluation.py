@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classsr.data.pairs import crop_to_multiple, to_eight_bit
+from classsr.engine import PAPER_STEP
 from classsr.errors import InputError
 from classsr.image import find_pictures, open_picture, read
 from classsr.metrics import SSIM_WINDOW, luma, psnr, ssim
@@ -23,7 +24,7 @@ from classsr.model import ModelConfig
 from classsr.report import peak_mib
 from classsr.resize import resize
 from classsr.routing import AUTO
-from classsr.upscaler import PAPER_STEP, Upscaled, Upscaler
+from classsr.upscaler import Upscaled, Upscaler
 
 RGB8 = NDArray[np.uint8]
 
