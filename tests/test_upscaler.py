@@ -1026,3 +1026,23 @@ def test_a_branch_that_gives_no_numbers_is_an_error_not_a_black_tile(value: floa
 
     with pytest.raises(BackendError, match="--precision f32"):
         upscaler_on(FakeBackend(broken)).upscale(noise(40, 40))
+
+
+@pytest.mark.parametrize("held", [2**24, 1], ids=["held", "in bands"])
+@pytest.mark.parametrize("size", [(160, 256), (150, 250)])
+def test_nothing_is_spent_on_what_is_fully_transparent(
+    monkeypatch: pytest.MonkeyPatch, held: int, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("classsr.source.HELD_PIXELS", held)
+    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 1)
+    costs = by_macs(find_model("compact-x4").config)
+    upscaler = Upscaler("compact-x4", precision="f32", costs=costs)
+    pixels = noise(*size)
+    alpha = np.full(size, 255, np.uint8)
+    seen = upscaler.upscale(Picture(pixels, alpha), max_loss=0.001)
+    alpha[:, :128] = 0
+    half = upscaler.upscale(Picture(pixels, alpha), max_loss=0.001)
+
+    assert (seen.levels == 3).all()
+    assert (half.levels[:, :4] == 0).all()
+    assert (half.levels[:, 4:] == 3).all()

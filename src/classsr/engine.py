@@ -210,6 +210,8 @@ class Engine:
             plan = planner.at_levels(likeliest(judged).reshape(planner.grid.shape))
             return planner.if_it_pays(plan) if gives_way else plan
         errors = predicted_errors(judged, config).reshape(*planner.grid.shape, -1)
+        if source.alpha_kind != "constant":
+            errors[_unseen(source, planner.grid, planner.rows)] = 0  # nobody sees which level it is
         if goal.loss is not None:
             return planner.for_loss(errors, goal.loss)
         assert budget is not None
@@ -360,6 +362,19 @@ class _Clock:
     def total(self) -> float:
         """Seconds since the beginning."""
         return time.perf_counter() - self._begun
+
+
+def _unseen(source: Source, grid: TileGrid, bands: list[range]) -> NDArray[np.bool_]:
+    """Find the tiles that are fully transparent: (rows, columns)."""
+    lefts = np.arange(0, grid.width, grid.tile)
+    found = []
+    for rows in bands:
+        bottom = min(rows.stop * grid.tile, grid.height)
+        alpha = source.alpha(rows.start * grid.tile, bottom, margin=0)
+        assert alpha is not None
+        highest = np.maximum.reduceat(alpha, np.arange(0, len(alpha), grid.tile), axis=0)
+        found.append(np.maximum.reduceat(highest, lefts, axis=1) == 0)
+    return np.concatenate(found)
 
 
 def _extent(grid: TileGrid, blocks: Blocks) -> tuple[int, int]:
