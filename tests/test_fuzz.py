@@ -81,7 +81,9 @@ def test_broken_files_neither_crash_nor_hang_nor_leak(first: int, count: int) ->
         pytest.fail(f"hangs: {about((exc.stdout or b'').decode())}")
     assert ended.returncode == 0, f"{about(ended.stdout)}\n{ended.stderr[-2000:]}"
     told = json.loads(ended.stdout.splitlines()[-1])
-    assert not [line for line in ended.stderr.splitlines() if "pages or frames" not in line]
+    ours = ("pages or frames", "left out")  # warnings of pages and of damaged metadata
+    others = [line for line in ended.stderr.splitlines() if not any(each in line for each in ours)]
+    assert not others
     assert told["open"] == 0
     assert (
         told["mib"] < 40

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -403,6 +403,48 @@ def test_cmyk_with_a_profile_of_another_kind_is_still_read(tmp_path: Path) -> No
     inks = Image.fromarray(np.zeros((16, 16, 4), np.uint8), mode="CMYK")
     inks.save(tmp_path / "inks.jpg", icc_profile=SRGB_PROFILE)
     assert read(tmp_path / "inks.jpg").rgb.min() > 250
+
+
+def in_lab(rgb: Array) -> Array:
+    """What Little CMS makes of sRGB: CIELAB of 8 bits, the last two signed."""
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    converted = ImageCms.profileToProfile(
+        Image.fromarray(rgb), srgb, lab, ImageCms.Intent.RELATIVE_COLORIMETRIC, "LAB"
+    )
+    assert converted is not None
+    return np.asarray(converted)
+
+
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_lab_of_8_bits_becomes_rgb(
+    tmp_path: Path, byteorder: Literal["<", ">"], bigtiff: bool, compression: str | None
+) -> None:
+    rgb = np.repeat(np.arange(0, 256, 17, dtype=np.uint8), 32).reshape(16, 32)
+    rgb = np.stack([rgb, rgb.T.reshape(16, 32), np.roll(rgb, 5)], axis=-1)
+    tifffile.imwrite(
+        tmp_path / "lab.tif",
+        in_lab(rgb),
+        photometric="cielab",
+        byteorder=byteorder,
+        bigtiff=bigtiff,
+        compression=compression,
+    )
+    picture = read(tmp_path / "lab.tif")
+
+    assert (picture.depth, picture.is_grey, picture.profile) == (8, False, None)
+    assert read_header(tmp_path / "lab.tif") == picture.header
+    difference = np.abs(picture.rgb.astype(int) - rgb)
+    assert difference.mean() < 1  # of what 8 bits of CIELAB can tell
+    assert difference.max() <= 16
+
+
+def test_lab_that_pillow_writes_becomes_rgb(tmp_path: Path) -> None:
+    grey = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    Image.fromarray(in_lab(grey), "LAB").save(tmp_path / "lab.tif")
+
+    assert np.abs(read(tmp_path / "lab.tif").rgb.astype(int) - grey).max() <= 2
 
 
 def test_lab_tiff_becomes_rgb(tmp_path: Path) -> None:

@@ -49,10 +49,11 @@ def to_rgb_or_grey(
 
 
 def _from_other_space(image: pyvips.Image) -> pyvips.Image:
-    is_deep = image.format in ("ushort", "short")
-    if image.interpretation != "cmyk":
-        return image.colourspace("rgb16" if is_deep else "srgb")
-    return _transformed(image, depth=16 if is_deep else 8)
+    depth = 16 if image.format in ("ushort", "short") else 8
+    if image.interpretation == "cmyk":
+        return _transformed(image, depth=depth)
+    lab = image.colourspace("lab")  # of the white that ICC means, unlike libvips itself
+    return lab.icc_export(output_profile="srgb", intent="relative", depth=depth)
 
 
 def _from_profile(image: pyvips.Image, path: Path) -> pyvips.Image:

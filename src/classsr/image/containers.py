@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pyvips
 
@@ -36,7 +35,6 @@ XMP_TAG, IPTC_TAG = 700, 33723  # in IFD0 of TIFF
 TIFF_ALIGNMENT = 8
 CLASSIC_TIFF_END = 2**32
 DIRECTORY_BYTES = 2**16  # more than an IFD0 of libvips takes
-LARGEST_OFFSET = 2**63 - 1  # that a file can be asked for
 COVER_FIELD = "exif-ifd3-GPSDateStamp"  # the last entry that libexif writes
 
 
@@ -75,7 +73,7 @@ def _extract_from_tiff(path: Path) -> Metadata:
         )
 
     with path.open("rb") as file:
-        return attempt(path, "metadata", take, _reading(file)) or NO_METADATA
+        return attempt(path, "metadata", take, exif.reading(file)) or NO_METADATA
 
 
 # --- Into a file ---
@@ -159,7 +157,7 @@ def _chunks(metadata: Metadata) -> bytes:
 def _append_to_tiff(metadata: Metadata, path: Path) -> None:
     """Put a new IFD0, with all that the old one has, and what it points to at the end of a TIFF file."""
     with path.open("rb+") as file:
-        read = _reading(file)
+        read = exif.reading(file)
         dialect, first = exif.read_head(read)
         others, following = exif.read_table(read, dialect, first)
         found = exif.Exif() if metadata.exif is None else exif.from_blob(metadata.exif)
@@ -192,13 +190,3 @@ def _write_over(cover: bytes, blob: bytes, path: Path, *, has_prefix: bool) -> N
             begin -= len(EXIF_PREFIX)
         end = at + len(cover) + 1  # with the zero that ends a text
         content[begin:end] = blob.ljust(end - begin, b"\0")
-
-
-def _reading(file: IO[bytes]) -> exif.Read:
-    """Return what reads from a file at any place that a number can name."""
-
-    def read(offset: int, size: int) -> bytes:
-        file.seek(min(offset, LARGEST_OFFSET))
-        return file.read(size)
-
-    return read

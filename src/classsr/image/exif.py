@@ -6,11 +6,12 @@ density or position counted in pixels, and nothing of private structure, whose i
 (MakerNote, PrintIM).
 """
 
+import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -127,6 +128,19 @@ Children = dict[int, tuple[Directory, "Children"]]
 def from_blob(blob: bytes) -> Exif:
     """Read a TIFF structure that fills `blob`; raise ValueError when it is none."""
     return parse(lambda offset, size: blob[offset : offset + size])
+
+
+def reading(file: IO[bytes]) -> Read:
+    """Return what reads from a file at any place that a number can name."""
+    end = file.seek(0, os.SEEK_END)
+
+    def read(offset: int, size: int) -> bytes:
+        if offset >= end:  # which systems refuse from some offset on
+            return b""
+        file.seek(offset)
+        return file.read(size)
+
+    return read
 
 
 def parse(read: Read) -> Exif:

@@ -14,7 +14,8 @@ import pyvips
 from classsr.errors import InputError, UsageError
 from classsr.image.colour import Color, check_color, is_converted, to_rgb_or_grey
 from classsr.image.containers import extract
-from classsr.image.formats import AVIF, LIBVIPS_MAX_SIDE, Format, format_of
+from classsr.image.formats import AVIF, LIBVIPS_MAX_SIDE, TIFF, Format, format_of
+from classsr.image.lab import lab_as_rgb, rgb_as_lab
 from classsr.image.metadata import NO_METADATA, Policy, check_policy, cleaned
 from classsr.image.picture import Header, Picture, Samples
 from classsr.image.vips import forget, phrase, value_of
@@ -161,10 +162,12 @@ def _open(path: Path, policy: Policy, color: Color, max_pixels: int) -> PictureR
 def _load(path: Path, file_format: Format) -> pyvips.Image:
     if file_format is AVIF:
         _check_claims(path)
+    options = {"access": "sequential", "fail_on": "error"}
+    content = lab_as_rgb(path) if file_format is TIFF else None
+    if content is not None:
+        return rgb_as_lab(pyvips.Operation.call("tiffload_buffer", content, **options))
     source = pyvips.Source.new_from_file(os.fsencode(path))
-    return pyvips.Operation.call(
-        f"{file_format.codec}load_source", source, access="sequential", fail_on="error"
-    )
+    return pyvips.Operation.call(f"{file_format.codec}load_source", source, **options)
 
 
 @contextmanager
