@@ -130,6 +130,24 @@ def test_folders_of_results_are_made_with_a_manifest(upscaler: Upscaler, tmp_pat
     assert kinds(list(upscale_files(upscaler, [deep], WISH, manifest=manifest))) == ["done"]
 
 
+def test_a_picture_that_cannot_be_begun_leaves_the_next_its_own_result(
+    upscaler: Upscaler, tmp_path: Path
+) -> None:
+    jobs = [
+        Job(job.source, tmp_path / f"out {index}" / "x.png")
+        for index, job in enumerate(make(tmp_path, 30, 7, 50, 20))
+    ]
+    (tmp_path / "out 1").write_bytes(b"no folder")
+
+    outcomes = list(upscale_files(upscaler, jobs, WISH, manifest=Manifest(tmp_path, "s")))
+
+    assert kinds(outcomes) == ["done", "OutputError", "done", "done"]
+    for job in (jobs[0], *jobs[2:]):
+        with Image.open(job.source) as source, Image.open(job.target) as target:
+            expected = np.asarray(source).repeat(4, axis=0).repeat(4, axis=1)
+            np.testing.assert_array_equal(np.asarray(target), expected)
+
+
 def test_progress_goes_by_pixels_and_ends_at_all_of_them(
     upscaler: Upscaler, tmp_path: Path
 ) -> None:

@@ -186,17 +186,21 @@ class _ReadingAhead:
     def __init__(self, openings: Sequence[Opening]) -> None:
         self._openings = openings
         self._pool = ThreadPoolExecutor(1, "classsr-reading")
-        self._next: Future[Opening] | None = None
+        self._begun: tuple[int, Future[Opening]] | None = None
 
     def take(self, index: int) -> Opening:
-        """Return what opens a picture, asked for in turn; raise InputError where it was read and cannot be."""
-        waiting = self._next
+        """Return what opens a picture; raise InputError where it was read and cannot be."""
+        begun, self._begun = self._begun, None
         try:
-            return self._openings[index] if waiting is None else waiting.result()
+            if begun is None or begun[0] != index:
+                return self._openings[index]
+            return begun[1].result()
+        except MemoryError:  # there may be enough for it alone
+            return self._openings[index]
         finally:
-            self._next = None
-            if index + 1 < len(self._openings):
-                self._next = self._pool.submit(ahead, self._openings[index + 1])
+            following = index + 1
+            if following < len(self._openings):
+                self._begun = following, self._pool.submit(ahead, self._openings[following])
 
     def stop(self) -> None:
         """Read no more."""

@@ -315,7 +315,12 @@ def _settings(model: "Model", wish: "Wish", *others: str) -> str:
     import hashlib
     import json
 
-    what = [__version__, asdict(model.config), asdict(replace(wish, overwrite=False)), others]
+    what = [
+        __version__,
+        asdict(model.config),
+        asdict(replace(wish, overwrite=False, max_pixels=0)),
+        others,
+    ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
