@@ -127,6 +127,17 @@ def test_a_result_has_the_size_that_is_asked_for(
     assert f"12x10 -> {size[0]}x{size[1]}" in ended.err
 
 
+def test_a_size_out_of_reach_is_told_with_its_picture(
+    run: CommandLine, photos: dict[str, Array]
+) -> None:
+    run.add("photos/small.png", noise(2, 3))
+    ended = run("upscale", "photos", "-o", "out", "--width", "13")
+
+    assert ended.code == USAGE
+    assert f"classsr: {Path('photos', 'small.png')}: Expected a result of 1 to 4 times" in ended.err
+    assert "2 enlarged, 0 there already, 1 failed" in ended.err
+
+
 def test_flat_colour_is_kept_at_any_size(run: CommandLine) -> None:
     run.add("a.png", np.full((10, 12, 3), (200, 100, 7), np.uint8))
     run("upscale", "a.png", "--scale", "2.7")

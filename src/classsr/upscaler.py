@@ -297,7 +297,10 @@ class Upscaler:
         with ExitStack() as stack:
             with _fitting(source), Source(opening or wish.opening(source)) as opened:
                 enlarged = opened.header.scaled(config.scale)
-                header = wish.size_of(opened.header, most=config.scale)
+                try:
+                    header = wish.size_of(opened.header, most=config.scale)
+                except UsageError as exc:
+                    raise UsageError(f"{source}: {exc}") from exc
                 check_output(
                     output,
                     height=header.height,
