@@ -206,7 +206,7 @@ def test_a_picture_goes_from_a_pipe_into_a_pipe(tmp_path: Path) -> None:
     subprocess.run([*START, tmp_path / "a.png"], check=True)
 
     assert ended.stdout == (tmp_path / "a_x4.png").read_bytes()
-    assert b"12x10 -> 48x40" in ended.stderr
+    assert ended.stderr.startswith(b"<stdout>: 12x10 -> 48x40")
 
 
 @pytest.mark.parametrize(
@@ -223,13 +223,16 @@ def test_a_pipe_carries_any_format(tmp_path: Path, options: list[str], kind: str
 
 
 def test_a_pipe_may_end_in_a_file(tmp_path: Path) -> None:
-    subprocess.run(
-        [*START, "-", "-o", tmp_path / "a.png"],
+    target = tmp_path / "a.png"
+    ended = subprocess.run(
+        [*START, "-", "-o", target, "--json"],
         input=as_png(noise(10, 12)),
         capture_output=True,
         check=True,
     )
 
+    told = json.loads(ended.stdout)
+    assert (told["input"], told["output"]) == ("<stdin>", str(target))
     assert pixels_of(tmp_path / "a.png").shape == (40, 48, 3)
 
 
@@ -239,8 +242,9 @@ Ask = Callable[[Path], list[str | Path]]
 @pytest.mark.parametrize(
     ("arguments", "given", "code", "told"),
     [
-        (["-"], b"", INPUT, "is empty"),
-        (["-"], b"no picture", INPUT, "is not a PNG"),
+        (["-"], b"", INPUT, "classsr: <stdin> is empty"),
+        (["-"], b"no picture", INPUT, "classsr: <stdin> is not a PNG"),
+        (["-", "-o", "nowhere/a.png"], as_png(noise(1, 1)), OUTPUT, "nowhere"),
         (["-", "a.png"], b"", USAGE, "one picture where - stands"),
         (["-", "--json"], b"", USAGE, "not both"),
         (["-", "--format", "same"], b"", USAGE, "--format"),

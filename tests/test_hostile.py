@@ -5,11 +5,13 @@ file. Most tests call `main` in this process on a NumPy backend; what could hang
 own.
 """
 
+import errno
 import os
 import re
 import shutil
 import struct
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -429,6 +431,35 @@ def test_a_full_disk_is_told_and_nothing_is_left(
 
     assert_refused(ended, OUTPUT, rf"b{suffix} cannot be written \(.*\); make room or choose")
     assert not list(small_disk.iterdir())
+
+
+def test_no_room_for_standard_input_is_told(small_disk: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        command("upscale", "-", "-o", str(tmp_path / "a.png")),
+        input=bytes(100_000),
+        env={**os.environ, "TMPDIR": str(small_disk)},
+        capture_output=True,
+        check=False,
+    )
+
+    told = ended.stderr.decode()
+    assert ended.returncode == OUTPUT
+    assert told.startswith(f"classsr: Standard input cannot be kept in {small_disk} (")
+    assert len(told.splitlines()) == 1
+    assert not list(small_disk.iterdir())
+
+
+def test_no_place_for_temporary_files_is_told(
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(prefix: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+
+    ended = run("upscale", "-", "-o", "a.png")
+
+    assert_refused(ended, OUTPUT, r"No temporary file can be made \(No usable .*\); set TMPDIR")
 
 
 def test_a_read_only_disk_is_told_before_anything_is_computed(

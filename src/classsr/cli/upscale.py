@@ -1,7 +1,7 @@
 """`classsr upscale`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -261,7 +261,7 @@ def upscale(
         size.suffix(config.scale),
         None if chosen is FormatName.same else FORMAT_BY_SUFFIX[f".{chosen.value}"],
     )
-    with files_for_pipes(inputs, output, f".{chosen.value}") as (sources, target):
+    with files_for_pipes(inputs, output, f".{chosen.value}") as (sources, target, as_told):
         jobs = find_jobs(sources, target, naming, recursive=recursive)
         if file_format is not None and [job.target for job in jobs] == [output]:
             raise UsageError(f"Expected no --format beside {output}, whose name says it.")
@@ -284,7 +284,7 @@ def upscale(
                 planned=lambda plan: _say_lines(upscaler.explain(plan)) if explain else None,
             )
             with closing(outcomes):
-                code = _tell(outcomes, as_json=as_json, debug=debug)
+                code = _tell(outcomes, as_told, as_json=as_json, debug=debug)
     if code:
         raise typer.Exit(code)
 
@@ -324,8 +324,10 @@ def _settings(model: "Model", wish: "Wish", *others: str) -> str:
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
-def _tell(outcomes: "Iterable[Outcome]", *, as_json: bool, debug: bool) -> int:
-    """Tell what becomes of every picture, and in the end of all; return the exit code."""
+def _tell(
+    outcomes: "Iterable[Outcome]", as_told: Callable[[str], str], *, as_json: bool, debug: bool
+) -> int:
+    """Tell what becomes of every picture, and in the end of all, with names of files as told; return the exit code."""
     import json
 
     enlarged = there = 0
@@ -334,15 +336,15 @@ def _tell(outcomes: "Iterable[Outcome]", *, as_json: bool, debug: bool) -> int:
         if outcome.error is not None:
             if debug:
                 raise outcome.error
-            say(f"classsr: {outcome.error}")
+            say(as_told(f"classsr: {outcome.error}"))
             failed.append(outcome)
         elif outcome.report is not None:
-            say(summary(outcome.report))
+            say(as_told(summary(outcome.report)))
             enlarged += 1
         else:
             there += 1
         if as_json:
-            tell(json.dumps(record(outcome)))
+            tell(json.dumps(record(outcome, as_told)))
     if enlarged + there + len(failed) > 1:
         say(f"{enlarged} enlarged, {there} there already, {len(failed)} failed")
         for outcome in failed:
@@ -350,14 +352,15 @@ def _tell(outcomes: "Iterable[Outcome]", *, as_json: bool, debug: bool) -> int:
     return failed[0].error.exit_code if failed and failed[0].error is not None else 0
 
 
-def record(outcome: "Outcome") -> dict[str, Any]:
-    """Return what `--json` prints of a picture: its report, or why there is none."""
-    if outcome.report is not None:
-        return asdict(outcome.report)
+def record(outcome: "Outcome", as_told: Callable[[str], str] = str) -> dict[str, Any]:
+    """Return what `--json` prints of a picture, with names of files as told: its report, or why there is none."""
     files = {"input": str(outcome.job.source), "output": str(outcome.job.target)}
+    told: dict[str, Any] = {name: as_told(path) for name, path in files.items()}
+    if outcome.report is not None:
+        return asdict(outcome.report) | told
     if outcome.error is None:
-        return files | {"skipped": True}
-    return files | {"error": str(outcome.error), "code": outcome.error.exit_code}
+        return told | {"skipped": True}
+    return told | {"error": as_told(str(outcome.error)), "code": outcome.error.exit_code}
 
 
 def summary(report: "Report") -> str:
