@@ -17,8 +17,7 @@ from pathlib import Path
 
 import torch
 
-from classsr.checkpoint import load_branch
-from classsr.networks import Classifier, ClassSR
+from classsr.networks import Classifier
 from classsr.training import stages
 from classsr.training.loop import train
 from classsr.training.stages import Experiment, open_experiment
@@ -61,11 +60,7 @@ def run_stage_two(
     The errors of the branches lie in a folder of their own, so that all starts share them.
     """
     torch.manual_seed(experiment.config.seed)
-    model = ClassSR(experiment.config.model.specs())
-    for level, branch in enumerate(model.branches):
-        trained, _ = load_branch(experiment.run / f"branch-{level}" / stages.BEST)
-        branch.load_state_dict(trained.state_dict())
-    model.freeze_branches()
+    model = stages.of_stage_one(experiment)
     start(model.classifier)
     schedule = experiment.config.classifier
     task = stages.classifier_task(experiment, model, errors)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -624,7 +625,8 @@ def test_the_reference_that_ranks_can_be_named(run: CommandLine, reference: str 
     from classsr.training import stages
 
     asked = []
-    run.patch.setattr(stages, "open_experiment", lambda *paths, **_: paths)
+    opened = SimpleNamespace(config=SimpleNamespace(reference=object()))
+    run.patch.setattr(stages, "open_experiment", lambda *_, **__: opened)
     run.patch.setattr(stages, "rank_patches", lambda _, named: asked.append(named))
 
     ended = run(
@@ -634,6 +636,31 @@ def test_the_reference_that_ranks_can_be_named(run: CommandLine, reference: str 
 
     assert ended.code == 0
     assert asked == [reference]
+
+
+@pytest.mark.parametrize(
+    ("command", "section"),
+    [
+        ("reference", "reference"),
+        ("rank", "reference"),
+        ("classifier", "classifier"),
+        ("joint", "joint"),
+    ],
+)
+def test_a_stage_that_the_config_leaves_out_is_no_mistake(
+    run: CommandLine, command: str, section: str
+) -> None:
+    pytest.importorskip("torch")
+    from classsr.training import stages
+
+    sections = dict.fromkeys(["reference", "classifier", "joint"])
+    opened = SimpleNamespace(config=SimpleNamespace(**sections))
+    run.patch.setattr(stages, "open_experiment", lambda *_, **__: opened)
+
+    ended = run("train", command, "a.toml", "--pairs", "pairs", "--run", "run")
+
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == f"The config has no [{section}]: nothing to do.\n"
 
 
 @pytest.mark.parametrize(("text", "halos"), [("4", [4]), ("0,3, 5", [0, 3, 5])])

@@ -84,7 +84,39 @@ def test_what_is_left_out_is_the_papers(tmp_path: Path) -> None:
 
     loss = config.loss
     assert (loss.l1, loss.class_loss, loss.average_loss) == (2000, 1, 6)
+    assert config.joint is not None
     assert config.joint.final_learning_rate == 1e-7
+
+
+def without(*sections: str) -> str:
+    text = VALID
+    for section in sections:
+        start = text.index(f"[{section}]")
+        text = text[:start] + text[text.find("\n[", start) + 1 :]
+    return text
+
+
+def test_stages_may_be_left_out(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, without("reference", "classifier", "joint")))
+
+    assert (config.reference, config.classifier, config.joint) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (without("classifier"), r"expected \[classifier\] beside \[joint\]"),
+        (
+            without("classifier", "joint") + "\n[errors]\npredict = 'calibration'\n",
+            r"expected \[classifier\], which predict = 'calibration' keeps",
+        ),
+    ],
+)
+def test_a_stage_is_left_out_only_with_those_that_go_on_from_it(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        load_config(write(tmp_path, text))
 
 
 def test_specs_name_the_branches_by_level(tmp_path: Path) -> None:
@@ -134,7 +166,7 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, VALID))
 
     with pytest.raises(ValidationError, match="frozen"):
-        config.joint.iterations = 5
+        config.seed = 5
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import nn
 
 from branches import head_of, parameters, small_branch
 from classsr.backends import open_backend
-from classsr.checkpoint import load_classsr, load_networks, save_classsr
+from classsr.checkpoint import load_classsr, load_networks, save_branch, save_classsr
 from classsr.data.patches import find_patches, read_lr
 from classsr.export import export_model
 from classsr.model import open_model
@@ -307,7 +307,7 @@ def test_the_paper_s_class_module_can_be_calibrated_instead(experiment: Experime
         np.flatnonzero(experiment.held_out()),
         nn.ModuleList(networks.branches),
         device="cpu",
-        precision=config.joint.precision,
+        precision="32-true",
         cache=experiment.run / "errors" / "held-out.npz",
     )
     lr = to_tensor(read_lr(PAIRS, held.tiles), torch.device("cpu"))
@@ -327,6 +327,30 @@ def test_the_paper_s_class_module_can_be_calibrated_instead(experiment: Experime
     assert model.config.classifier is not None
     assert model.config.classifier.errors == networks.errors
     assert model.config.classifier.predicts == "probabilities"
+
+
+@pytest.mark.parametrize("left", ["stage 1", "stage 2"])
+def test_without_stage_three_it_goes_on_from_the_stage_before(
+    experiment: Experiment, left: str
+) -> None:
+    missing: dict[str, object] = {"joint": None}
+    expected = ClassSR(experiment.config.model.specs())
+    if left == "stage 1":
+        missing["classifier"] = None
+        for level, (branch, spec) in enumerate(zip(expected.branches, expected.specs, strict=True)):
+            (experiment.run / f"branch-{level}").mkdir()
+            save_branch(branch, spec, experiment.run / f"branch-{level}" / "best.safetensors")
+    else:
+        (experiment.run / "classifier").mkdir()
+        save_classsr(expected, experiment.run / "classifier" / "last.safetensors")
+    config = experiment.config.model_copy(update=missing)
+
+    found = load_classsr(train_errors(replace(experiment, config=config)))
+
+    for branch, before in zip(found.branches[1:], expected.branches, strict=True):
+        theirs = before.state_dict()
+        for name, value in branch.state_dict().items():
+            assert torch.equal(value, theirs[name])
 
 
 def test_an_exported_model_predicts_what_its_network_does(experiment: Experiment) -> None:

@@ -289,12 +289,52 @@ def test_a_branch_can_go_on_from_another_run(finished: Finished, tmp_path: Path,
     assert_same(load_branch(path)[0], before)
 
 
+def test_a_branch_for_another_scale_gives_all_but_what_makes_the_output(
+    finished: Finished, tmp_path: Path
+) -> None:
+    spec = BranchSpec("compact", 4, 2, depth=1)
+    other = build_branch(spec)
+    save_branch(other, spec, tmp_path / "x2.safetensors")
+    still = schedule(4, 2) | {"learning_rate": 1e-30, "final_learning_rate": 0.0}
+    asked = {
+        "model": {"scale": 4, "branches": [{"network": "compact", "width": 4, "depth": 1}] * 2},
+        "branch": still | {"patches": "all", "start": str(tmp_path / "x2.safetensors")},
+    }
+    config = Config.model_validate(CONFIG.model_dump() | asked)
+
+    path = stages.train_branch(replace(finished.experiment, config=config, run=tmp_path), 0)
+
+    branch, _ = load_branch(path)
+    theirs = other.state_dict()
+    fresh = [name for name, value in branch.named_parameters() if value.shape != theirs[name].shape]
+    assert fresh == ["body.4.weight", "body.4.bias", "enlarge.enlarge.weight"]
+    for name, value in branch.named_parameters():
+        assert name in fresh or torch.equal(value, theirs[name])
+
+
 def test_a_branch_goes_on_only_from_one_of_its_sizes(finished: Finished, tmp_path: Path) -> None:
     source = finished.experiment.run / "branch-1" / BEST
     experiment = with_branch(finished.experiment, tmp_path, patches="all", start=str(source))
 
     with pytest.raises(TrainingError, match=r"Expected fsrcnn width 4 in .* has fsrcnn width 5"):
         stages.train_branch(experiment, 0)
+
+
+@pytest.mark.parametrize(
+    ("stage", "train"),
+    [
+        ("reference", stages.train_reference),
+        ("classifier", stages.train_classifier),
+        ("joint", stages.train_joint),
+    ],
+)
+def test_a_stage_that_the_config_leaves_out_cannot_be_trained(
+    copy: Experiment, stage: str, train: Callable[[Experiment], Path]
+) -> None:
+    config = copy.config.model_copy(update={stage: None})
+
+    with pytest.raises(UsageError, match=rf"Expected \[{stage}\] in the config, which leaves"):
+        train(replace(copy, config=config))
 
 
 def test_the_other_stages_see_every_training_patch(finished: Finished) -> None:
@@ -471,6 +511,7 @@ def test_stage_three_trains_everything(finished: Finished) -> None:
 def test_stage_three_begins_where_stage_two_ended(copy: Experiment) -> None:
     (copy.run / "classifier" / BEST).unlink()  # early in stage 2, and of no matter here
     shutil.rmtree(copy.run / "joint")
+    assert CONFIG.joint is not None
     standstill = CONFIG.joint.model_copy(
         update={"learning_rate": 1e-9, "final_learning_rate": 1e-9}
     )

@@ -77,6 +77,13 @@ def _experiment(
     return open_experiment(config, pairs, run, threads=threads, device=device)
 
 
+def _is_asked(section: object, name: str) -> bool:
+    """Return whether the config has a section; say that its stage is left out where it has not."""
+    if section is None:
+        say(f"The config has no [{name}]: nothing to do.")
+    return section is not None
+
+
 @train_app.command("reference")
 def train_reference(
     config: ConfigFile,
@@ -89,7 +96,8 @@ def train_reference(
     experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
-    stages.train_reference(experiment)
+    if _is_asked(experiment.config.reference, "reference"):
+        stages.train_reference(experiment)
 
 
 @train_app.command("rank")
@@ -111,7 +119,8 @@ def train_rank(
     experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
-    stages.rank_patches(experiment, reference)
+    if reference is not None or _is_asked(experiment.config.reference, "reference"):
+        stages.rank_patches(experiment, reference)
 
 
 @train_app.command("branch")
@@ -146,7 +155,8 @@ def train_classifier(
     experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
-    stages.train_classifier(experiment)
+    if _is_asked(experiment.config.classifier, "classifier"):
+        stages.train_classifier(experiment)
 
 
 @train_app.command("joint")
@@ -161,7 +171,8 @@ def train_joint(
     experiment = _experiment(config, pairs, run, threads, device)
     from classsr.training import stages
 
-    stages.train_joint(experiment)
+    if _is_asked(experiment.config.joint, "joint"):
+        stages.train_joint(experiment)
 
 
 @train_app.command("errors")

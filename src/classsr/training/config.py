@@ -96,7 +96,7 @@ class BranchSchedule(Schedule):
 
     patches: Literal["class", "all"] = "class"  # those of its level, as in the paper, or all
     patch_size: Annotated[int, Field(ge=16)] = LR_PATCH  # LR pixels; another only with "all"
-    start: str | None = None  # a checkpoint or released model that has this branch; else afresh
+    start: str | None = None  # a checkpoint or released model that has this branch, for any scale
 
     @model_validator(mode="after")
     def _classes_are_of_one_size(self) -> Self:
@@ -160,19 +160,19 @@ def _as_list(table: object) -> object:
 
 
 class Config(_Section):
-    """A whole experiment."""
+    """A whole experiment; a stage whose section is missing is left out."""
 
     name: str
     seed: int
     model: ModelConfig
     data: DataConfig
     ranking: RankingConfig = RankingConfig()
-    reference: ReferenceConfig
+    reference: ReferenceConfig | None = None
     branch: Annotated[
         tuple[BranchSchedule, ...], BeforeValidator(_as_list)
     ]  # for all, or one per level
-    classifier: Schedule
-    joint: Schedule
+    classifier: Schedule | None = None
+    joint: Schedule | None = None
     loss: LossWeights = LossWeights()
     routed: RoutedConfig | None = None  # the paper's stage 3 by default
     errors: ErrorsConfig = ErrorsConfig()
@@ -183,6 +183,14 @@ class Config(_Section):
         levels = len(self.model.branches)
         if len(self.branch) not in {1, levels}:
             raise ValueError(f"expected one [branch] or {levels} but got {len(self.branch)}")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_have_what_they_go_on_from(self) -> Self:
+        if self.classifier is None and self.joint is not None:
+            raise ValueError("expected [classifier] beside [joint], which goes on from it")
+        if self.classifier is None and self.errors.predict == "calibration":
+            raise ValueError("expected [classifier], which predict = 'calibration' keeps")
         return self
 
     @model_validator(mode="after")
@@ -238,7 +246,8 @@ def load_config(path: Path) -> Config:
         raise UsageError(f"{path} is no TOML file ({exc}).") from exc
     except ValidationError as exc:
         raise UsageError(f"In {path}, {_explain(exc)}.") from exc
-    for branch in (*config.model.branches, config.reference.branch):
+    reference = [] if config.reference is None else [config.reference.branch]
+    for branch in (*config.model.branches, *reference):
         try:
             sizes(branch.spec(config.model.scale))
         except UsageError as exc:

@@ -21,7 +21,7 @@ from classsr.errors import TrainingError
 from classsr.networks import BranchSpec, ClassSR, ErrorClassifier
 from classsr.networks.classifier import LEAST_ERROR
 from classsr.training.loop import Task, to_tensor, train
-from classsr.training.stages import LAST, Experiment, relative_costs
+from classsr.training.stages import LAST, Experiment, of_stage_one, relative_costs
 from classsr.training.tile_errors import TileErrors, calibrate, measure_tiles, weigh
 
 CALIBRATED = "calibrated.safetensors"
@@ -32,7 +32,9 @@ Values = NDArray[np.floating]
 
 
 def train_errors(experiment: Experiment) -> Path:
-    """Let the model of stage 3 predict errors: by a Class-Module of its own, or by calibrating the paper's.
+    """Let the trained model predict errors: by a Class-Module of its own, or by calibrating the paper's.
+
+    The model is that of stage 3; where the config has none, that of the stage before.
 
     Returns:
         The checkpoint of the whole model.
@@ -43,7 +45,7 @@ def train_errors(experiment: Experiment) -> Path:
     """
     config = experiment.config
     torch.manual_seed(config.seed)
-    model = load_classsr(experiment.run / "joint" / LAST)
+    model = _trained(experiment)
     folder = experiment.run / "errors"
     if config.errors.predict == "calibration":
         model.freeze_branches()
@@ -63,13 +65,23 @@ def train_errors(experiment: Experiment) -> Path:
     return folder / CALIBRATED
 
 
+def _trained(experiment: Experiment) -> ClassSR:
+    config = experiment.config
+    for stage, schedule in (("joint", config.joint), ("classifier", config.classifier)):
+        if schedule is not None:
+            return load_classsr(experiment.run / stage / LAST)
+    return of_stage_one(experiment)
+
+
 def _measure(experiment: Experiment, model: ClassSR, *, held_out: bool) -> TileErrors:
+    config = experiment.config
+    last = config.joint or config.classifier or config.branch_schedule(len(model.branches) - 1)
     tiles = measure_tiles(
         experiment.pairs,
         np.flatnonzero(experiment.held_out() == held_out),
         model.branches,
         device=experiment.device,
-        precision=experiment.config.joint.precision,
+        precision=last.precision,
         cache=experiment.run / "errors" / f"{'held-out' if held_out else 'learned'}.npz",
     )
     if not len(tiles.tiles):

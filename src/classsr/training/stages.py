@@ -14,7 +14,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ BEST = "best.safetensors"
 LAST = "last.safetensors"
 CHUNK = 64  # patches enlarged at once outside training
 SCARCE = 0.05  # a level that gets less than this share is reported
+
+Section = TypeVar("Section")
 
 logger = logging.getLogger(__name__)
 
@@ -126,21 +128,29 @@ def _find_device(device: str) -> str:
     return device
 
 
+def _asked(section: Section | None, name: str) -> Section:
+    """Return a section of the config; raise UsageError where it is missing, and the stage left out with it."""
+    if section is None:
+        raise UsageError(f"Expected [{name}] in the config, which leaves this stage out.")
+    return section
+
+
 def train_reference(experiment: Experiment) -> Path:
     """Train the network that ranks the patches, on all of them."""
     config = experiment.config
-    spec = config.reference.branch.spec(config.model.scale)
+    section = _asked(config.reference, "reference")
+    spec = section.branch.spec(config.model.scale)
     torch.manual_seed(config.seed)
     task = _branch_task(
         experiment,
         spec,
         experiment.training_patches(),
         experiment.validation_patches(),
-        count=config.reference.schedule.batch,
+        count=section.schedule.batch,
         seed=config.seed,
     )
     folder = experiment.run / "reference"
-    return train(task, config.reference.schedule, folder=folder, device=experiment.device)
+    return train(task, section.schedule, folder=folder, device=experiment.device)
 
 
 def rank_patches(experiment: Experiment, reference: str | None = None) -> Ranking:
@@ -243,7 +253,7 @@ def train_branch(experiment: Experiment, level: int) -> Path:
         seed=config.seed + level,
     )
     if schedule.start is not None:
-        task.module.load_state_dict(_same_branch(schedule.start, spec).state_dict())
+        _start_from(task.module, _same_branch(schedule.start, spec))
     return train(task, schedule, folder=folder, device=experiment.device)
 
 
@@ -260,26 +270,43 @@ def _branch_patches(
 
 
 def _same_branch(name: str, spec: BranchSpec) -> nn.Module:
-    """Load a branch of these sizes from a checkpoint or a released model."""
+    """Load a branch of these sizes, for this scale or another, from a checkpoint or a released model."""
     networks = load_networks(_weights(name))
     for found, branch in zip(networks.specs, networks.branches, strict=True):
-        if found == spec:
+        if replace(found, scale=spec.scale) == spec:
             return branch
     has = ", ".join(_sizes_in_words(found) for found in networks.specs)
     raise TrainingError(f"Expected {_sizes_in_words(spec)} in {name} but it has {has}.")
 
 
-def train_classifier(experiment: Experiment) -> Path:
-    """Stage 2: train the Class-Module on all patches, the branches of stage 1 frozen."""
-    torch.manual_seed(experiment.config.seed)
+def _start_from(branch: nn.Module, other: nn.Module) -> None:
+    """Take the other's weights; one for another scale has no layer that makes the output, which starts afresh."""
+    mine = branch.state_dict()
+    fitting = {
+        name: weights
+        for name, weights in other.state_dict().items()
+        if name in mine and weights.shape == mine[name].shape
+    }
+    branch.load_state_dict(mine | fitting)
+
+
+def of_stage_one(experiment: Experiment) -> ClassSR:
+    """Return the branches of stage 1, frozen, with a fresh Class-Module."""
     model = ClassSR(experiment.config.model.specs())
     for level, branch in enumerate(model.branches):
         trained, _ = load_branch(experiment.run / f"branch-{level}" / BEST)
         branch.load_state_dict(trained.state_dict())
     model.freeze_branches()
+    return model
+
+
+def train_classifier(experiment: Experiment) -> Path:
+    """Stage 2: train the Class-Module on all patches, the branches of stage 1 frozen."""
+    schedule = _asked(experiment.config.classifier, "classifier")
+    torch.manual_seed(experiment.config.seed)
     folder = experiment.run / "classifier"
-    task = classifier_task(experiment, model, folder)
-    return train(task, experiment.config.classifier, folder=folder, device=experiment.device)
+    task = classifier_task(experiment, of_stage_one(experiment), folder)
+    return train(task, schedule, folder=folder, device=experiment.device)
 
 
 def train_joint(experiment: Experiment) -> Path:
@@ -288,15 +315,16 @@ def train_joint(experiment: Experiment) -> Path:
     It goes on from the end of stage 2, not from its best PSNR: early in that stage most patches go to the hardest
     branch, which is good for PSNR and for nothing else.
     """
+    schedule = _asked(experiment.config.joint, "joint")
     model = load_classsr(experiment.run / "classifier" / LAST)
     routed = experiment.config.routed
     if routed is not None:
         model.freeze_classifier()
         assert isinstance(model.classifier, Classifier)
         model.classifier.head.bias.data[-1] += routed.margin
-    task = joint_task(experiment, model, count=experiment.config.joint.batch)
+    task = joint_task(experiment, model, count=schedule.batch)
     folder = experiment.run / "joint"
-    return train(task, experiment.config.joint, folder=folder, device=experiment.device)
+    return train(task, schedule, folder=folder, device=experiment.device)
 
 
 def _branch_task(
@@ -337,7 +365,7 @@ def _branch_task(
 def classifier_task(experiment: Experiment, model: ClassSR, folder: Path) -> Task:
     """Return what stage 2 does: train the Class-Module on the errors of the frozen branches, which `folder` keeps."""
     config, patches = experiment.config, experiment.training_patches()
-    schedule = config.classifier
+    schedule = _asked(config.classifier, "classifier")
     most = config.data.classifier_patches
     errors = BranchErrors(
         folder,
