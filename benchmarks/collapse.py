@@ -61,8 +61,10 @@ def run_stage_two(
     """
     torch.manual_seed(experiment.config.seed)
     model = stages.of_stage_one(experiment)
-    start(model.classifier)
     schedule = experiment.config.classifier
+    assert isinstance(model.classifier, Classifier)
+    assert schedule is not None
+    start(model.classifier)
     task = stages.classifier_task(experiment, model, errors)
     if not remedy:
         task = dataclasses.replace(task, fault=lambda _scores, _iteration: None)
@@ -90,6 +92,7 @@ def main() -> None:
         "batch": arguments.batch,
         "validate_every": max(arguments.iterations // 6, 1),
     }
+    assert experiment.config.classifier is not None
     schedule = experiment.config.classifier.model_copy(update=changes)
     config = experiment.config.model_copy(update={"classifier": schedule})
     experiment = dataclasses.replace(experiment, config=config)
