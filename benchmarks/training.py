@@ -245,6 +245,7 @@ def whole_stage(config: Config, step: float, errors: float, count: int) -> float
     """Return the seconds that `count` patches of stage 2 take when the errors of all its patches are counted too."""
     kept = config.data.classifier_patches
     assert kept is not None
+    assert config.classifier is not None
     drawn = config.classifier.iterations * config.classifier.batch
     return step + errors * kept / drawn
 
