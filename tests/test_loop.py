@@ -8,6 +8,7 @@ import json
 import math
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -389,6 +390,25 @@ def read_events(path: Path) -> Iterator[Event]:
         (length,) = struct.unpack("<Q", data[:8])
         yield Event.FromString(data[12 : 12 + length])
         data = data[16 + length :]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
+def test_two_runs_in_one_folder_are_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    refused = []
+
+    def batch(iteration: int, part: slice) -> tuple[Any, Any]:
+        if iteration == 3:
+            with pytest.raises(TrainingError, match="Another process trains in") as caught:
+                train(toy(), SCHEDULE, folder=tmp_path / "one")
+            refused.append(str(caught.value))
+        return inverted(iteration, part)
+
+    train(toy(batch=batch), SCHEDULE, folder=tmp_path / "one")
+    train(toy(), SCHEDULE, folder=tmp_path / "other")
+
+    assert len(refused) == 1
+    found, expected = (load_file(tmp_path / f / "last.safetensors") for f in ("one", "other"))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("file", ["state.pt", "metrics.jsonl"])

@@ -98,6 +98,25 @@ def remove_abandoned(folder: Path) -> None:
             path.unlink()
 
 
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same file out while the block runs; not so on Windows.
+
+    Raises:
+        BlockingIOError: another process is in.
+        OSError: the file is missing and cannot be made.
+
+    """
+    with path.open("ab") as file:
+        try:
+            _lock(file)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # a file system that knows no locks
+        yield
+
+
 def _lock(file: BinaryIO) -> None:
     """Lock a file until it is closed, at the latest by the end of the process; raise OSError where it is locked."""
     if sys.platform == "win32":

@@ -33,9 +33,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from classsr.data.pairs import RGB8
 from classsr.errors import TrainingError
-from classsr.files import write_whole
+from classsr.files import alone_with, write_whole
 from classsr.training.config import Schedule
 
+METRICS = "metrics.jsonl"
 LOG_EVERY = 200  # iterations
 BETAS = (0.9, 0.99)  # the paper's
 MOST_MENDED = 3  # times that a stage may mend its weights before it gives up
@@ -92,12 +93,17 @@ def train(task: Task, schedule: Schedule, *, folder: Path, device: str = "cpu") 
 
     Raises:
         TrainingError: the loss is no longer finite, `folder` holds a run of another schedule or cannot be written, the
-            weights had to be mended too often, or the batch cannot be divided among the processes.
+            weights had to be mended too often, the batch cannot be divided among the processes, or another run is at
+            work in `folder`.
 
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _train(task, schedule, folder, device)
+    except BlockingIOError as exc:
+        raise TrainingError(
+            f"Another process trains in {folder}; wait for its end, or train in another folder."
+        ) from exc
     except OSError as exc:
         raise TrainingError(
             f"{exc.filename or folder} cannot be read or written ({exc.strerror or exc}); the last good state is kept. "
@@ -112,10 +118,12 @@ def _train(task: Task, schedule: Schedule, folder: Path, device: str) -> None:
     parameters = [p for p in module.parameters() if p.requires_grad]
     wrapped, optimizer = fabric.setup(module, build_optimizer(schedule, parameters))
     state = _State(module, optimizer, _average(module, schedule), schedule, folder / "state.pt")
-    started = state.load()
-    task.prepare(fabric)
     part = slice(fabric.global_rank, None, fabric.world_size)
     with ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(alone_with(folder / METRICS))
+        started = state.load()
+        task.prepare(fabric)
         metrics = None
         if fabric.is_global_zero:
             metrics = stack.enter_context(closing(_Metrics(folder, started, schedule)))
@@ -238,7 +246,7 @@ class _Metrics:
     """Writes what happens to metrics.jsonl, TensorBoard and the log; drops what came after the last saved state."""
 
     def __init__(self, folder: Path, started: int, schedule: Schedule) -> None:
-        self._path = folder / "metrics.jsonl"
+        self._path = folder / METRICS
         self._schedule, self._started = schedule, started
         self._clock = time.perf_counter()
         kept = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
