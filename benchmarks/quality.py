@@ -149,7 +149,8 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of all pictures")
-    parser.add_argument("--models", nargs="+", default=bundled_models(), help="names or folders")
+    fourfold = [name for name in bundled_models() if find_model(name).config.scale == 4]
+    parser.add_argument("--models", nargs="+", default=fourfold, help="names or folders, at x4")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--out", type=Path, help="also write the page into this file")
     options = parser.parse_args()

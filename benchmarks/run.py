@@ -252,7 +252,8 @@ def parse() -> tuple[Settings, list[str], Path | None]:
     cores = os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="all pictures")
-    routed = [name for name in bundled_models() if find_model(name).config.classifier]
+    configs = [find_model(name).config for name in bundled_models()]
+    routed = [each.name for each in configs if each.classifier is not None and each.scale == 4]
     parser.add_argument("--models", nargs="+", default=routed, help="names or folders")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--pictures", type=int, default=3, help="of each set; 0: all")

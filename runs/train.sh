@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the model of a config, every stage in order. Interrupted, it goes on where it stopped when called again.
+# Trains the model of a config, every stage that it has, in order. Interrupted, it goes on where it stopped when called again.
 #
 #   runs/train.sh CONFIG HR_FOLDER [WORK]
 #
@@ -26,9 +26,9 @@ classsr() {
     command ${CLASSSR:-classsr} "$@"
 }
 
-# Make LR and HR of every picture and of its copies shrunk by 0.9 to 0.6, unless an earlier call did.
+# Make LR and HR of every picture and of its shrunk copies, unless an earlier call did.
 if [[ ! -e $pairs/pairs.json ]]; then
-    classsr data pack "$hr" "$pairs"
+    classsr data pack "$hr" "$pairs" --config "$config"
 fi
 
 # Train the network that ranks the patches.

@@ -1,6 +1,7 @@
 """What is installed and which models there are, told to people and to programs."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_info_says_how_a_missing_backend_is_installed(
 def test_models_are_listed_with_what_they_are(run: CommandLine) -> None:
     lines = run("models").out.splitlines()
 
-    assert [line.split(":")[0].removesuffix(" (default)") for line in lines] == bundled_models()
+    assert [re.split(r":| \(default", line)[0] for line in lines] == bundled_models()
     (default,) = [line for line in lines if "(default)" in line]
     for level in find_model(DEFAULT_MODEL).config.levels:
         assert level.label in default

@@ -518,6 +518,20 @@ def test_pack_makes_the_copies_that_are_asked_for(run: CommandLine) -> None:
     assert [entry.shrink for entry in open_pairs(run.folder / "pairs").entries] == [1.0, 0.5]
 
 
+def test_pack_makes_what_a_config_says(run: CommandLine) -> None:
+    pairs = write_landscapes(run.folder / "hr", 1, 64, 80)
+    config = Path(__file__).parents[1] / "configs" / "compact-x2.toml"
+
+    run("data", "pack", pairs, "pairs", "--workers", "1", "--config", config)
+    both = run("data", "pack", pairs, "others", "--config", config, "--scale", "2")
+
+    packed = open_pairs(run.folder / "pairs")
+    shrinks = [entry.shrink for entry in packed.entries]
+    assert (packed.scale, shrinks) == (2, [1.0, 0.8, 0.65, 0.5, 0.4])
+    assert (both.code, both.err.count("not both")) == (USAGE, 1)
+    assert not (run.folder / "others").exists()
+
+
 @pytest.mark.parametrize("shrinks", ["", "0", "1.5", "1,1", "1;0.5", "nan"])
 def test_pack_refuses_senseless_copies(run: CommandLine, shrinks: str) -> None:
     pairs = write_landscapes(run.folder / "hr", 1, 64, 80)

@@ -281,6 +281,19 @@ def test_the_stage_can_be_asked_twice(experiment: Experiment) -> None:
     assert train_errors(experiment).read_bytes() == first
 
 
+def test_it_can_learn_from_fewer_pictures(experiment: Experiment) -> None:
+    errors = experiment.config.errors.model_copy(update={"pictures": 2})
+    config = experiment.config.model_copy(update={"errors": errors})
+
+    train_errors(replace(experiment, config=config))
+
+    learned, held = (np.flatnonzero(experiment.held_out() == is_held) for is_held in (False, True))
+    ends = learned[[0, -1]]
+    for name, pictures in (("learned", ends), ("held-out", held)):
+        with np.load(experiment.run / "errors" / f"{name}.npz") as found:
+            assert len(found["errors"]) == len(find_patches(PAIRS, pictures))
+
+
 def test_bicubic_can_be_left_out(experiment: Experiment) -> None:
     errors = experiment.config.errors.model_copy(update={"bicubic": False})
     config = experiment.config.model_copy(update={"errors": errors})
@@ -333,7 +346,8 @@ def test_the_paper_s_class_module_can_be_calibrated_instead(experiment: Experime
 def test_without_stage_three_it_goes_on_from_the_stage_before(
     experiment: Experiment, left: str
 ) -> None:
-    missing: dict[str, object] = {"joint": None}
+    levels = len(experiment.config.model.branches)
+    missing: dict[str, object] = {"joint": None, "branch": experiment.config.branch * levels}
     expected = ClassSR(experiment.config.model.specs())
     if left == "stage 1":
         missing["classifier"] = None

@@ -14,6 +14,7 @@ from classsr.model import (
     BUNDLED,
     DEFAULT_MODEL,
     bundled_models,
+    default_model,
     find_model,
     open_model,
     sha256,
@@ -49,6 +50,15 @@ def flip_byte(path: Path, position: int) -> None:
 def test_the_default_model_is_among_the_bundled_ones() -> None:
     assert DEFAULT_MODEL in bundled_models()
     assert bundled_models() == sorted(bundled_models())
+
+
+@pytest.mark.parametrize(
+    ("scale", "enlarges_by"), [(None, 4), (4.0, 4), (2.01, 4), (2.0, 2), (1.0, 2)]
+)
+def test_the_default_model_is_the_smallest_that_enlarges_enough(
+    scale: float | None, enlarges_by: int
+) -> None:
+    assert find_model(default_model(scale)).config.scale == enlarges_by
 
 
 @pytest.mark.parametrize("name", bundled_models())

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from classsr.errors import ModelError
 
 DEFAULT_MODEL = "compact-x4"
+DEFAULT_MODEL_X2 = "compact-x2"  # better and faster than the former where the picture becomes at most twice as large
 BUNDLED = Path(__file__).parent / "models"
 FORMAT = 3  # raised when an older program could no longer read the folder
 
@@ -97,6 +98,11 @@ class Model:
 def bundled_models() -> list[str]:
     """List the names of the models that came with the package."""
     return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
+
+
+def default_model(scale: float | None) -> str:
+    """Return the name of the bundled model that enlarges by this factor, None being the largest there is."""
+    return DEFAULT_MODEL if scale is None or scale > 2 else DEFAULT_MODEL_X2
 
 
 def find_model(name_or_folder: str) -> Model:

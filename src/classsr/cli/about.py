@@ -33,15 +33,16 @@ def models(
     import json
 
     from classsr.about import find_models
-    from classsr.model import DEFAULT_MODEL
+    from classsr.model import DEFAULT_MODEL, DEFAULT_MODEL_X2
 
+    default = {DEFAULT_MODEL: " (default)", DEFAULT_MODEL_X2: " (default for --scale up to 2)"}
     found = find_models(folders or [])
     if as_json:
         tell(json.dumps([asdict(each) for each in found]))
         return
     for each in found:
         tell(
-            f"{each.name}{' (default)' if each.name == DEFAULT_MODEL else ''}: x{each.scale}, "
+            f"{each.name}{default.get(each.name, '')}: x{each.scale}, "
             f"{' / '.join(each.levels)}, {each.parameters:,} parameters, {each.megabytes:g} MB, "
             f"routes by {each.routes_by}"
         )

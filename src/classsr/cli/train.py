@@ -16,7 +16,7 @@ data_app = typer.Typer(help="Prepare pictures for training.", no_args_is_help=Tr
 train_app = typer.Typer(help="Train a ClassSR model, one command per stage.", no_args_is_help=True)
 
 
-def shrinks_of(text: str) -> list[float]:
+def shrinks_of(text: str) -> tuple[float, ...]:
     """Read the factors of `--shrinks`.
 
     Raises:
@@ -24,9 +24,9 @@ def shrinks_of(text: str) -> list[float]:
 
     """
     try:
-        factors = [float(part) for part in text.split(",")]
+        factors = tuple(float(part) for part in text.split(","))
     except ValueError:
-        factors = []
+        factors = ()
     if not factors or len(set(factors)) < len(factors) or not all(0 < f <= 1 for f in factors):
         raise UsageError(
             f"Expected different numbers above 0 and up to 1, such as 1,0.8,0.6, for --shrinks but got {text!r}."
@@ -38,22 +38,38 @@ def shrinks_of(text: str) -> list[float]:
 def pack(
     hr: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures.")],
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder to write the pairs to.")],
-    scale: Annotated[int, typer.Option(min=2, max=4)] = 4,
+    scale: Annotated[int | None, typer.Option(min=2, max=4, help="4 by default.")] = None,
     shrinks: Annotated[
-        str, typer.Option(metavar="F,F,...", help="Copies to make; 1 is the picture itself.")
-    ] = "1,0.9,0.8,0.7,0.6",
+        str | None,
+        typer.Option(
+            metavar="F,F,...",
+            help="Copies to make, 1 being the picture itself; 1,0.9,0.8,0.7,0.6 by default.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The experiment that says scale and copies instead."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Make LR and HR pairs of every picture and of its shrunk copies."""
+    from classsr.data.pairs import SHRINKS
     from classsr.data.pairs import pack as pack_pairs
 
-    factors = shrinks_of(shrinks)
+    factors = SHRINKS if shrinks is None else shrinks_of(shrinks)
+    if config is not None:
+        if scale is not None or shrinks is not None:
+            raise UsageError("Expected --config, or --scale and --shrinks, but not both.")
+        with extra("Reading a config needs", "train"):
+            from classsr.training.config import load_config
+        experiment = load_config(config)
+        scale, factors = experiment.model.scale, experiment.data.shrinks
 
     def progress(done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
             say(f"{done}/{total} pictures")
 
-    pack_pairs(hr, out, scale=scale, shrinks=factors, workers=workers, progress=progress)
+    pack_pairs(hr, out, scale=scale or 4, shrinks=factors, workers=workers, progress=progress)
 
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the experiment.")]

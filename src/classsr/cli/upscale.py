@@ -136,7 +136,7 @@ def upscale(
         float | None,
         typer.Option(
             metavar="FACTOR",
-            help="From 1 to the model's scale, such as 2 or 2.5.",
+            help="From 1 to the model's scale, such as 2 or 2.5; up to 2 by a model of its own.",
             rich_help_panel=HOW_LARGE,
         ),
     ] = None,
@@ -226,7 +226,7 @@ def upscale(
     from classsr.image import FORMAT_BY_SUFFIX, MAX_PIXELS
     from classsr.jobs import Naming, find_jobs
     from classsr.manifest import Manifest
-    from classsr.model import DEFAULT_MODEL
+    from classsr.model import default_model
     from classsr.routing import find_goal
     from classsr.sizes import Size, box_of
     from classsr.upscaler import Upscaler, Wish
@@ -235,7 +235,7 @@ def upscale(
     if overwrite and skip_existing:
         raise UsageError("Expected one of --overwrite and --skip-existing.")
     upscaler = Upscaler(
-        model or DEFAULT_MODEL,
+        model or default_model(scale),
         backend=backend,
         precision=precision.value,
         threads=threads,

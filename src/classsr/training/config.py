@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from classsr.data.pairs import SHRINKS
 from classsr.data.patches import LR_PATCH
 from classsr.errors import UsageError
 from classsr.networks import BranchSpec
@@ -62,8 +63,11 @@ class ModelConfig(_Section):
 
 
 class DataConfig(_Section):
-    """How the pairs are divided."""
+    """How pairs are made of the pictures, and divided."""
 
+    shrinks: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
+        SHRINKS  # the copies of every picture; 1 is the picture itself
+    )
     validation_pictures: Positive  # held out of training, with all their shrunk copies
     validation_patches: Positive = 1024  # at most so many of theirs are measured
     classifier_patches: Positive | None = (
@@ -148,6 +152,9 @@ class ErrorsConfig(_Section):
         learning_rate=3e-3,
         validate_every=1_000,
         precision="32-true",
+    )
+    pictures: Positive | None = (
+        None  # learn from at most so many, shrunk copies counted, evenly spread; all by default
     )
     bicubic: bool = (
         True  # with log-errors: whether plain bicubic becomes level 0, before all branches

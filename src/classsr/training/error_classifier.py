@@ -21,7 +21,7 @@ from classsr.errors import TrainingError
 from classsr.networks import BranchSpec, ClassSR, ErrorClassifier
 from classsr.networks.classifier import LEAST_ERROR
 from classsr.training.loop import Task, to_tensor, train
-from classsr.training.stages import LAST, Experiment, of_stage_one, relative_costs
+from classsr.training.stages import LAST, Experiment, evenly, of_stage_one, relative_costs
 from classsr.training.tile_errors import TileErrors, calibrate, measure_tiles, weigh
 
 CALIBRATED = "calibrated.safetensors"
@@ -75,10 +75,12 @@ def _trained(experiment: Experiment) -> ClassSR:
 
 def _measure(experiment: Experiment, model: ClassSR, *, held_out: bool) -> TileErrors:
     config = experiment.config
-    last = config.joint or config.classifier or config.branch_schedule(len(model.branches) - 1)
+    last = config.joint or config.classifier or config.branch[-1]
+    pictures = np.flatnonzero(experiment.held_out() == held_out)
+    most = None if held_out else config.errors.pictures
     tiles = measure_tiles(
         experiment.pairs,
-        np.flatnonzero(experiment.held_out() == held_out),
+        pictures[evenly(len(pictures), most)],
         model.branches,
         device=experiment.device,
         precision=last.precision,

@@ -342,7 +342,8 @@ def _branch_task(
             "change validation_pictures or add pictures."
         )
     pairs = experiment.pairs
-    lr, hr = read_patches(pairs, _evenly(validation, experiment.config.data.validation_patches))
+    measured = evenly(len(validation), experiment.config.data.validation_patches)
+    lr, hr = read_patches(pairs, validation.select(measured))
 
     def loss(network: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         return {"loss": F.l1_loss(network(x).float(), target)}
@@ -366,11 +367,10 @@ def classifier_task(experiment: Experiment, model: ClassSR, folder: Path) -> Tas
     """Return what stage 2 does: train the Class-Module on the errors of the frozen branches, which `folder` keeps."""
     config, patches = experiment.config, experiment.training_patches()
     schedule = _asked(config.classifier, "classifier")
-    most = config.data.classifier_patches
     errors = BranchErrors(
         folder,
         experiment.pairs,
-        patches if most is None else _evenly(patches, most),
+        patches.select(evenly(len(patches), config.data.classifier_patches)),
         seed=config.seed,
         precision=schedule.precision,
     )
@@ -394,9 +394,9 @@ def joint_task(experiment: Experiment, model: ClassSR, *, count: int) -> Task:
     """Return what stage 3 does: train what is not frozen of a ClassSR model, in its mixture, on all patches."""
     pairs, config = experiment.pairs, experiment.config
     patches = experiment.training_patches()
-    lr, hr = read_patches(
-        pairs, _evenly(experiment.validation_patches(), config.data.validation_patches)
-    )
+    validation = experiment.validation_patches()
+    measured = evenly(len(validation), config.data.validation_patches)
+    lr, hr = read_patches(pairs, validation.select(measured))
     costs = relative_costs(model, patches.size)
     levels = len(model.branches)
 
@@ -452,9 +452,10 @@ def classsr_losses(
     return {"loss": total, "l1": l1, "class_loss": sharp, "average_loss": equal}
 
 
-def _evenly(patches: Patches, most: int) -> Patches:
-    """Pick at most `most` patches, evenly spread."""
-    return patches.select(np.unique(np.linspace(0, len(patches) - 1, most).astype(np.int64)))
+def evenly(count: int, most: int | None) -> NDArray[np.int64]:
+    """Pick at most `most` of `count` places, evenly spread; all, if None."""
+    places = np.linspace(0, count - 1, count if most is None else min(most, count))
+    return places.astype(np.int64)
 
 
 def _chunks(lr: RGB8, hr: RGB8, device: str) -> Iterator[tuple[Tensor, Tensor]]:
