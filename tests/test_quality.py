@@ -1,5 +1,6 @@
 """The shipped models are as good as their cards say: PSNR of whole pictures, LR by imresize, a border of the scale."""
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from classsr.evaluation import Score, evaluate_folder, mean_score
+from classsr.image import find_pictures
 from classsr.model import bundled_models
 from classsr.upscaler import Upscaler
 
@@ -75,7 +77,12 @@ def test_every_level_of_fsrcnn_x4_is_judged_likeliest_somewhere(data: Path) -> N
     assert min(mean_score([each.score for each in scores]).shares) >= LEAST
 
 
-def test_every_level_of_compact_x4_is_used_where_pictures_have_smooth_parts(data: Path) -> None:
-    scores = evaluate_folder(Upscaler("compact-x4"), data / "large" / "4k", None, longest=3840)
+def test_every_level_of_compact_x4_is_used_where_pictures_have_smooth_parts(
+    data: Path, tmp_path: Path
+) -> None:
+    for path in find_pictures(data / "large" / "4k")[:3]:
+        shutil.copy(path, tmp_path)
+
+    scores = evaluate_folder(Upscaler("compact-x4"), tmp_path, None, longest=3840)
 
     assert min(mean_score([each.score for each in scores]).shares) >= LEAST
