@@ -36,9 +36,10 @@ class ProtocolName(StrEnum):
 
 
 def evaluate(
-    hr: Annotated[Path, typer.Option(metavar="DIR", help="Folder of HR pictures.")],
+    hr: Annotated[Path, typer.Option(metavar="DIR", readable=False, help="Folder of HR pictures.")],
     lr: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of LR pictures; made by default.")
+        Path | None,
+        typer.Option(metavar="DIR", readable=False, help="Folder of LR pictures; made by default."),
     ] = None,
     model: Annotated[
         list[str] | None,

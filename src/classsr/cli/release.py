@@ -50,7 +50,8 @@ def halos_of(text: str) -> list[int]:
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="RUN/joint/last.safetensors.")
+        Path,
+        typer.Argument(metavar="CHECKPOINT", readable=False, help="RUN/joint/last.safetensors."),
     ],
     folder: ReleasedFolder,
     name: ModelName = None,
@@ -82,7 +83,10 @@ def _say_released(model: "Model") -> None:
 
 def import_foreign(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Checkpoint of other code, .pth or .safetensors.")
+        Path,
+        typer.Argument(
+            metavar="FILE", readable=False, help="Checkpoint of other code, .pth or .safetensors."
+        ),
     ],
     folder: ReleasedFolder,
     name: ModelName = None,

@@ -36,7 +36,9 @@ def shrinks_of(text: str) -> tuple[float, ...]:
 
 @data_app.command()
 def pack(
-    hr: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures.")],
+    hr: Annotated[
+        Path, typer.Argument(metavar="HR_DIR", readable=False, help="Folder of HR pictures.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder to write the pairs to.")],
     scale: Annotated[int | None, typer.Option(min=2, max=4, help="4 by default.")] = None,
     shrinks: Annotated[
@@ -74,7 +76,10 @@ def pack(
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the experiment.")]
 PairsFolder = Annotated[
-    Path, typer.Option("--pairs", metavar="DIR", help="Folder made by `classsr data pack`.")
+    Path,
+    typer.Option(
+        "--pairs", metavar="DIR", readable=False, help="Folder made by `classsr data pack`."
+    ),
 ]
 RunFolder = Annotated[
     Path, typer.Option("--run", metavar="DIR", help="Folder of the run; goes on where it stopped.")

@@ -90,7 +90,9 @@ def upscale(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...", help="Pictures, folders of pictures, or - for standard input."
+            metavar="INPUT...",
+            help="Pictures, folders of pictures, or - for standard input.",
+            readable=False,  # whoever reads it tells, and the others are done
         ),
     ],
     output: Annotated[
@@ -99,6 +101,7 @@ def upscale(
             "-o",
             "--output",
             metavar="FILE|DIR|-",
+            readable=False,
             help="NAME_x4.png beside the input by default; a folder for a folder.",
             rich_help_panel=WHERE,
         ),
@@ -185,6 +188,7 @@ def upscale(
         Path | None,
         typer.Option(
             metavar="FILE",
+            readable=False,
             help="Also write a picture of the level of every tile.",
             rich_help_panel=TELLING,
         ),
