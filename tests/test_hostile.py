@@ -28,11 +28,10 @@ from command_line import INPUT, OUTPUT, CommandLine, Ended, command, noise
 from command_line import pixels_of as pixels_in
 from fakes import repeat
 from fuzzing import make_files
+from privileges import as_anybody
 
 FILES = make_files()
 SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "avif": ".avif"}
-
-needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anything")
 
 
 def assert_refused(ended: Ended, code: int, told: str) -> None:
@@ -303,12 +302,17 @@ def test_what_is_no_file_is_refused(
     assert names_in(run.folder) == before
 
 
-@needs_permissions
-def test_a_file_that_may_not_be_read_is_refused(run: CommandLine) -> None:
+def test_a_file_that_may_not_be_read_is_refused_and_the_others_are_done(run: CommandLine) -> None:
     run.add("bad.png", noise(3, 4))
+    run.add("good.png", noise(3, 4))
     (run.folder / "bad.png").chmod(0)
 
-    assert_refused(run("upscale", "bad.png"), INPUT, r"cannot be read \(Permission denied\)")
+    one = as_anybody(lambda: run("upscale", "bad.png"))
+    both = as_anybody(lambda: run("upscale", "bad.png", "good.png"))
+
+    assert_refused(one, INPUT, r"cannot be read \(Permission denied\)")
+    assert (both.code, both.err.count("Permission denied")) == (INPUT, 1)
+    assert (run.folder / "good_x4.png").is_file()
 
 
 def alone(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[bytes]":  # noqa: ANN401 - theirs
