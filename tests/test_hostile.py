@@ -315,6 +315,19 @@ def test_a_file_that_may_not_be_read_is_refused_and_the_others_are_done(run: Com
     assert (run.folder / "good_x4.png").is_file()
 
 
+def test_a_folder_closed_to_writing_is_told_before_anything_is_computed(run: CommandLine) -> None:
+    for name in ("photos/a.png", "photos/deep/b.png"):
+        (run.folder / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(noise(3, 4)).save(run.folder / name)
+    (run.folder / "out" / "deep").mkdir(parents=True)
+    (run.folder / "out" / "deep").chmod(0o500)
+
+    ended = as_anybody(lambda: run("upscale", "photos", "-o", "out", "--recursive"))
+
+    assert_refused(ended, OUTPUT, r"out/deep is closed to writing; choose another place")
+    assert names_in(run.folder / "out") == {"deep"}
+
+
 def alone(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[bytes]":  # noqa: ANN401 - theirs
     """Run the command line as a process of its own, which must not hang."""
     return subprocess.run(

@@ -63,7 +63,7 @@ def upscale_files(
         What became of every picture: first those that were done already, then the others, in the order of `jobs`.
 
     Raises:
-        OutputError: the results are not likely to fit on the disk.
+        OutputError: a folder of results is closed to writing, or they are not likely to fit on the disk.
 
     """
     to_do: list[Job] = []
@@ -75,6 +75,7 @@ def upscale_files(
     if manifest is not None:
         for folder in {job.target.parent for job in jobs}:
             remove_abandoned(folder)
+    _check_folders(to_do)
     headers = [_header(job, wish) for job in to_do]
     _check_room(to_do, headers, wish, upscaler.model.config.scale)
     meter = _Meter(headers)
@@ -142,6 +143,18 @@ def _make_folder(folder: Path) -> None:
         ) from exc
 
 
+def _nearest_folder(path: Path) -> Path:
+    """Return the folder that a file lies in, or the one above in which that would be made."""
+    return next(folder for folder in path.absolute().parents if is_folder(folder))
+
+
+def _check_folders(jobs: Sequence[Job]) -> None:
+    """Check that no result is to go where nothing may be written."""
+    for folder in sorted({_nearest_folder(job.target) for job in jobs}):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"The folder {folder} is closed to writing; choose another place.")
+
+
 def _check_room(
     jobs: Sequence[Job], headers: Sequence[Header | None], wish: Wish, scale: int
 ) -> None:
@@ -149,7 +162,7 @@ def _check_room(
     wanted: defaultdict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
     for job, header in zip(jobs, headers, strict=True):
-        place = next(folder for folder in job.target.absolute().parents if is_folder(folder))
+        place = _nearest_folder(job.target)
         disk = place.stat().st_dev
         places[disk] = place
         with suppress(UsageError, OutputError):  # told in its turn
