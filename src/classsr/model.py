@@ -22,7 +22,9 @@ from typing import Any, Literal
 from classsr.errors import ModelError
 
 DEFAULT_MODEL = "compact-x4"
-DEFAULT_MODEL_X2 = "compact-x2"  # better than the former where the picture becomes at most twice as large
+DEFAULT_MODEL_X2 = (
+    "compact-x2"  # better than the former where the picture becomes at most twice as large
+)
 BUNDLED = Path(__file__).parent / "models"
 FORMAT = 3  # raised when an older program could no longer read the folder
 
