@@ -531,6 +531,16 @@ def test_bf16_trains_weights_that_stay_in_float32(tmp_path: Path) -> None:
         assert not torch.equal(parameter, old)
 
 
+def test_bf16_leaves_the_pictures_in_float32(tmp_path: Path) -> None:
+    task, seen = toy(), []
+    task.module.register_forward_pre_hook(lambda _module, given: seen.append(given[0].clone()))
+
+    train(task, SCHEDULE.model_copy(update={"precision": "bf16-mixed"}), folder=tmp_path)
+
+    lr, _ = inverted(0)
+    assert torch.equal(seen[0], to_tensor(lr, torch.device("cpu")))
+
+
 # --- The learning rate ---
 
 

@@ -274,6 +274,35 @@ def test_a_branch_can_learn_from_larger_patches_of_every_class(
     assert {(len(p), p.size) for p in validated} == {(CONFIG.data.validation_patches, 32)}
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"network": "fsrcnn", "width": 4},
+        {"network": "compact", "width": 4, "depth": 1},
+        {"network": "carn", "width": 4},
+        {"network": "srresnet", "width": 4},
+        {"network": "rcan", "width": 16},
+    ],
+    ids=lambda sizes: str(sizes["network"]),
+)
+def test_every_network_trains_in_bf16(
+    finished: Finished, tmp_path: Path, sizes: dict[str, Any]
+) -> None:
+    asked = {
+        "model": {"scale": 4, "branches": [sizes] * 2},
+        "branch": schedule(2, 2) | {"precision": "bf16-mixed", "patches": "all"},
+    }
+    config = Config.model_validate(CONFIG.model_dump() | asked)
+
+    path = stages.train_branch(replace(finished.experiment, config=config, run=tmp_path), 0)
+
+    torch.manual_seed(config.seed)
+    fresh = build_branch(config.model.specs()[0]).state_dict()
+    trained = load_branch(path)[0].state_dict()
+    assert any(not torch.equal(value, fresh[name]) for name, value in trained.items())
+    assert all(bool(value.isfinite().all()) for value in trained.values())
+
+
 @pytest.mark.parametrize("file", ["branch-1/best.safetensors", "joint/last.safetensors"])
 def test_a_branch_can_go_on_from_another_run(finished: Finished, tmp_path: Path, file: str) -> None:
     source = finished.experiment.run / file

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
 from numpy.typing import NDArray
 from pytorch_optimizer import SOAP
 from tensorboardX.event_file_writer import EventsWriter
@@ -70,6 +71,17 @@ class Task:
     prepare: Callable[[Fabric], None] = lambda _fabric: None
     fault: Callable[[dict[str, float], int], str | None] = lambda _scores, _iteration: None
     mend: Callable[[nn.Module, int], None] | None = None
+
+
+class _Autocast(MixedPrecision):
+    """Mixed precision that leaves the pictures in float32, as they are at test time.
+
+    Fabric's own rounds them to half precision first, of which 256 levels survive only in part.
+    """
+
+    def convert_input(self, data: object) -> object:
+        """Return what a module is given, unchanged."""
+        return data
 
 
 def learning_rate(schedule: Schedule, iteration: int) -> float:
@@ -191,11 +203,17 @@ def _fabric(device: str, schedule: Schedule) -> Fabric:
         devices=local,
         num_nodes=processes // local,
         strategy="ddp" if processes > 1 else "auto",
-        precision=schedule.precision,
+        plugins=_precision(schedule, device),
     )
     fabric.launch()
     atexit.register(_leave)
     return fabric
+
+
+def _precision(schedule: Schedule, device: str) -> Precision:
+    if schedule.precision == "32-true":
+        return Precision()
+    return _Autocast(schedule.precision, device)
 
 
 def _leave() -> None:
