@@ -36,6 +36,7 @@ from classsr.training.stages import BEST, LAST, Experiment, classsr_losses
 from pictures import write_landscapes
 
 CPU = torch.device("cpu")
+ALL = slice(None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -272,6 +273,30 @@ def test_a_branch_can_learn_from_larger_patches_of_every_class(
     assert not names(experiment, expected) & held_out_names()
     assert np.array_equal(trained[0].picture, expected.picture)
     assert {(len(p), p.size) for p in validated} == {(CONFIG.data.validation_patches, 32)}
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2"])
+def test_a_branch_learns_by_the_mean_of_absolute_or_squared_errors(
+    finished: Finished, tmp_path: Path, loss: str
+) -> None:
+    still = {"learning_rate": 1e-30, "final_learning_rate": 0.0}
+    source = finished.experiment.run / "branch-0" / BEST
+    asked = {"patches": "all", "start": str(source), "loss": loss}
+    experiment = with_branch(finished.experiment, tmp_path, **asked, **still)
+
+    stages.train_branch(experiment, 0)
+
+    iterations = experiment.config.branch[0].iterations
+    network, _ = load_branch(source)
+    patches, seed = experiment.training_patches(), experiment.config.seed
+    lr, hr = batch(
+        experiment.pairs, patches, count=4, seed=seed, iteration=iterations - 1, part=ALL
+    )
+    with torch.no_grad():
+        error = (network(to_tensor(lr, CPU)) - to_tensor(hr, CPU)).double()
+    expected = error.abs().mean() if loss == "l1" else (error**2).mean()
+    noted = [line["loss"] for line in metrics(tmp_path / "branch-0") if "loss" in line]
+    assert noted == [pytest.approx(float(expected), rel=1e-4)]
 
 
 @pytest.mark.parametrize(

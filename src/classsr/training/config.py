@@ -101,6 +101,7 @@ class BranchSchedule(Schedule):
     patches: Literal["class", "all"] = "class"  # those of its level, as in the paper, or all
     patch_size: Annotated[int, Field(ge=16)] = LR_PATCH  # LR pixels; another only with "all"
     start: str | None = None  # a checkpoint or released model that has this branch, for any scale
+    loss: Literal["l1", "l2"] = "l1"  # l1 as in the paper; l2, late, is worth 0.02 dB (docs/log.md)
 
     @model_validator(mode="after")
     def _classes_are_of_one_size(self) -> Self:

@@ -47,6 +47,7 @@ from classsr.training.losses import average_loss, class_loss, from_all_processes
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 CHUNK = 64  # patches enlarged at once outside training
+PIXEL_LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
 SCARCE = 0.05  # a level that gets less than this share is reported
 
 Section = TypeVar("Section")
@@ -251,6 +252,7 @@ def train_branch(experiment: Experiment, level: int) -> Path:
         validation_set,
         count=schedule.batch,
         seed=config.seed + level,
+        pixel_loss=schedule.loss,
     )
     if schedule.start is not None:
         _start_from(task.module, _same_branch(schedule.start, spec))
@@ -335,6 +337,7 @@ def _branch_task(
     *,
     count: int,
     seed: int,
+    pixel_loss: str = "l1",
 ) -> Task:
     if not len(patches) or not len(validation):
         raise TrainingError(
@@ -346,7 +349,7 @@ def _branch_task(
     lr, hr = read_patches(pairs, validation.select(measured))
 
     def loss(network: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return {"loss": F.l1_loss(network(x).float(), target)}
+        return {"loss": PIXEL_LOSSES[pixel_loss](network(x).float(), target)}
 
     def validate(network: nn.Module) -> dict[str, float]:
         squared = [_squared_error(network(x), y) for x, y in _chunks(lr, hr, experiment.device)]
