@@ -73,17 +73,6 @@ class Task:
     mend: Callable[[nn.Module, int], None] | None = None
 
 
-class _Autocast(MixedPrecision):
-    """Mixed precision that leaves the pictures in float32, as they are at test time.
-
-    Fabric's own rounds them to half precision first, of which 256 levels survive only in part.
-    """
-
-    def convert_input(self, data: object) -> object:
-        """Return what a module is given, unchanged."""
-        return data
-
-
 def learning_rate(schedule: Schedule, iteration: int) -> float:
     """Return the half-cosine's value: `learning_rate` at 0, `final_learning_rate` at the end."""
     low, high = schedule.final_learning_rate, schedule.learning_rate
@@ -208,6 +197,17 @@ def _fabric(device: str, schedule: Schedule) -> Fabric:
     fabric.launch()
     atexit.register(_leave)
     return fabric
+
+
+class _Autocast(MixedPrecision):
+    """Mixed precision that leaves the pictures in float32, as they are at test time.
+
+    Fabric's own rounds them to half precision first, of which 256 levels survive only in part.
+    """
+
+    def convert_input(self, data: object) -> object:
+        """Return what a module is given, unchanged."""
+        return data
 
 
 def _precision(schedule: Schedule, device: str) -> Precision:
