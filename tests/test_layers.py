@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from classsr.networks.layers import MeanShift, Residual, upsampler, without_autocast
+from classsr.networks.layers import MeanShift, PReLU, Residual, upsampler, without_autocast
 
 MEAN = torch.tensor([0.4488, 0.4371, 0.4040])  # of DIV2K, as printed in the code of EDSR
 
@@ -26,6 +26,42 @@ def test_a_residual_adds_its_input() -> None:
 
     assert torch.equal(Residual(nn.ReLU())(-x), -x)
     assert torch.equal(Residual(nn.ReLU())(x), 2 * x)
+
+
+@pytest.mark.parametrize("slopes", [1, 4])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_prelu_learns_as_pytorchs_does(slopes: int, layout: torch.memory_format) -> None:
+    ours, theirs = PReLU(slopes).double(), nn.PReLU(slopes).double()
+    slope = torch.linspace(-0.5, 2, slopes, dtype=torch.float64)
+    x = torch.randn(2, 4, 5, 3, dtype=torch.float64)
+    x[0, 1] = 0  # where the derivative is a matter of taste
+    weights = torch.rand_like(x)
+
+    found = []
+    for layer in (ours, theirs):
+        layer.weight.data.copy_(slope)
+        inner = x.to(memory_format=layout).requires_grad_()
+        out = layer(inner)
+        gradients = torch.autograd.grad((out * weights).sum(), [inner, layer.weight])
+        found.append([out, *gradients])
+
+    for mine, reference in zip(*found, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
+
+
+def test_prelu_keeps_half_precision_under_autocast() -> None:
+    layer = PReLU(4)
+    x = torch.randn(1, 4, 3, 3, dtype=torch.bfloat16, requires_grad=True)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = layer(x)
+    torch.autograd.backward(out.float().sum())
+
+    assert out.dtype == torch.bfloat16
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+    below = x.detach().float().clamp(max=0).sum(dim=(0, 2, 3))
+    torch.testing.assert_close(layer.weight.grad, below, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize(("scale", "factors"), [(2, [2]), (3, [3]), (4, [2, 2])])

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from classsr.networks.bicubic import Bicubic
-from classsr.networks.layers import conv3x3, without_autocast
+from classsr.networks.layers import PReLU, conv3x3, without_autocast
 
 # Variance of a fresh convolution's outputs over the mean square of its inputs.
 KAIMING = 2 / (1 + 0.25**2)  # keeps the signal's size before a PReLU, whose slope starts at 0.25
@@ -126,9 +126,9 @@ class Compact(nn.Module):
         self.scale = scale
         self.depth = depth
         build = partial(RepConv, width=width) if reparameterised else _plain
-        layers: list[nn.Module] = [_see_detail(build(3, width, KAIMING)), nn.PReLU(width)]
+        layers: list[nn.Module] = [_see_detail(build(3, width, KAIMING)), PReLU(width)]
         for _ in range(depth):
-            layers += [build(width, width, KAIMING), nn.PReLU(width)]
+            layers += [build(width, width, KAIMING), PReLU(width)]
         layers.append(build(width, 3 * scale**2, SILENT))
         self.body = nn.Sequential(*layers)
         self.enlarge = Bicubic(scale)

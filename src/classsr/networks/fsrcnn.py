@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from classsr.networks.layers import PReLU
+
 KERNEL = 9  # of the transposed convolution
 MAPPING_NOISE = 0.3  # of Kaiming's spread, around the identity
 
@@ -95,15 +97,15 @@ class FSRCNN(nn.Module):
         super().__init__()
         self.scale = scale
         self.extract = nn.Conv2d(3, width, 5, padding=2)
-        self.extract_act = nn.PReLU()
+        self.extract_act = PReLU()
         self.shrink = nn.Conv2d(width, shrunk, 1)
-        self.shrink_act = nn.PReLU()
+        self.shrink_act = PReLU()
         self.mapping = nn.Sequential(
             *[nn.Conv2d(shrunk, shrunk, 3, padding=1) for _ in range(mappings)]
         )
-        self.mapping_act = nn.PReLU()
+        self.mapping_act = PReLU()
         self.expand = nn.Conv2d(shrunk, width, 1)
-        self.expand_act = nn.PReLU()
+        self.expand_act = PReLU()
         self.upsample = SubpixelDeconvolution(width, scale)
         self._start_as_bilinear()
 
