@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from classsr.data.drawn import drawn
 from classsr.data.pairs import SHRINKS, crop_to_multiple, make_pairs, open_pairs, pack, to_eight_bit
 from classsr.errors import InputError, OutputError
 from classsr.image import Picture, write
@@ -48,6 +49,18 @@ def test_lr_is_the_resized_hr(hr_folder: Path, tmp_path: Path, scale: int) -> No
         assert lr.shape == (entry.height, entry.width, 3)
         assert hr.shape == (scale * entry.height, scale * entry.width, 3)
         np.testing.assert_array_equal(lr, resize(hr, 1 / scale))
+
+
+def test_drawn_pictures_follow_those_of_the_folder(hr_folder: Path, tmp_path: Path) -> None:
+    plain = pack(hr_folder, tmp_path / "plain", scale=4, shrinks=(1.0, 0.5))
+    more = pack(hr_folder, tmp_path / "more", scale=4, shrinks=(1.0, 0.5), draw=2)
+
+    count = len(plain.entries)
+    assert more.entries[:count] == plain.entries
+    assert {entry.name for entry in more.entries[count:]} == {"drawn-000", "drawn-001"}
+    np.testing.assert_array_equal(more.hr(count + 2), drawn(1))
+    np.testing.assert_array_equal(more.lr(count + 2), resize(drawn(1), 0.25))
+    assert more.checksum != plain.checksum
 
 
 def test_the_number_of_workers_changes_nothing(hr_folder: Path, tmp_path: Path) -> None:

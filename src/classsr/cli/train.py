@@ -48,9 +48,14 @@ def pack(
             help="Copies to make, 1 being the picture itself; 1,0.9,0.8,0.7,0.6 by default.",
         ),
     ] = None,
+    drawn: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Pages, charts, screens and drawings to draw besides; none by default."
+        ),
+    ] = None,
     config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The experiment that says scale and copies instead."),
+        Path | None, typer.Option(metavar="FILE", help="The experiment that says all this instead.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
@@ -60,18 +65,30 @@ def pack(
 
     factors = SHRINKS if shrinks is None else shrinks_of(shrinks)
     if config is not None:
-        if scale is not None or shrinks is not None:
-            raise UsageError("Expected --config, or --scale and --shrinks, but not both.")
+        if (scale, shrinks, drawn) != (None, None, None):
+            raise UsageError("Expected --config, or --scale, --shrinks and --drawn, but not both.")
         with extra("Reading a config needs", "train"):
             from classsr.training.config import load_config
         experiment = load_config(config)
-        scale, factors = experiment.model.scale, experiment.data.shrinks
+        scale, factors, drawn = (
+            experiment.model.scale,
+            experiment.data.shrinks,
+            experiment.data.drawn,
+        )
 
     def progress(done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
             say(f"{done}/{total} pictures")
 
-    pack_pairs(hr, out, scale=scale or 4, shrinks=factors, workers=workers, progress=progress)
+    pack_pairs(
+        hr,
+        out,
+        scale=scale or 4,
+        shrinks=factors,
+        draw=drawn or 0,
+        workers=workers,
+        progress=progress,
+    )
 
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the experiment.")]

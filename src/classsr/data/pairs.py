@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classsr.data.drawn import drawn
 from classsr.errors import InputError, OutputError
 from classsr.files import write_whole
 from classsr.image import Samples, find_pictures, read
@@ -24,6 +25,7 @@ from classsr.resize import Sample, resize
 
 SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6)  # the paper's copies of every training picture
 RGB8 = NDArray[np.uint8]
+Source = Path | int  # a file, or the number of a picture that is drawn here
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,10 @@ def to_eight_bit(samples: Samples) -> RGB8:
 
 
 def make_pairs(
-    path: Path, *, scale: int, shrinks: Sequence[float]
+    source: Source, *, scale: int, shrinks: Sequence[float]
 ) -> list[tuple[float, RGB8, RGB8]]:
-    """Read a picture and return (shrink, LR, HR) for each shrunk copy; 16-bit pictures are rounded to 8."""
-    rgb = to_eight_bit(read(path).rgb)
+    """Read or draw a picture and return (shrink, LR, HR) for each shrunk copy; 16 bits are rounded to 8."""
+    rgb = drawn(source) if isinstance(source, int) else to_eight_bit(read(source).rgb)
     pairs = []
     for shrink in shrinks:
         hr = crop_to_multiple(rgb if shrink == 1.0 else resize(rgb, shrink), scale)
@@ -86,12 +88,20 @@ def make_pairs(
     return pairs
 
 
+def _name_and_content(source: Source) -> tuple[str, bytes]:
+    """Return what tells a picture from others."""
+    if isinstance(source, int):
+        return f"drawn-{source:03}", b""
+    return source.name, source.read_bytes()
+
+
 def pack(
     hr_folder: Path,
     out: Path,
     *,
     scale: int,
     shrinks: Sequence[float] = SHRINKS,
+    draw: int = 0,
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Pairs:
@@ -102,6 +112,7 @@ def pack(
         out: folder to create or refill; `pairs.json` is written last, so that a broken run leaves none.
         scale: HR size over LR size.
         shrinks: factors of the copies, 1.0 for the picture itself.
+        draw: how many pictures to draw besides (see `drawn`).
         workers: processes.
         progress: called with (pictures done, pictures in all).
 
@@ -110,15 +121,15 @@ def pack(
         OutputError: the folder cannot be written.
 
     """
-    paths = find_pictures(hr_folder)
+    sources = [*find_pictures(hr_folder), *range(draw)]
     work = partial(make_pairs, scale=scale, shrinks=shrinks)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "pairs.json").unlink(missing_ok=True)
         # Not forked: libvips and torch run threads, which a forked process lacks.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            made = map(work, paths) if workers == 1 else pool.map(work, paths)
-            index = _write_pixels(zip(paths, made, strict=True), out, progress, len(paths))
+            made = map(work, sources) if workers == 1 else pool.map(work, sources)
+            index = _write_pixels(zip(sources, made, strict=True), out, progress, len(sources))
         if not index["entries"]:
             raise InputError(
                 f"Every picture in {hr_folder} is smaller than {scale}x{scale} pixels."
@@ -133,7 +144,7 @@ def pack(
 
 
 def _write_pixels(
-    made: Iterable[tuple[Path, list[tuple[float, RGB8, RGB8]]]],
+    made: Iterable[tuple[Source, list[tuple[float, RGB8, RGB8]]]],
     out: Path,
     progress: Callable[[int, int], None],
     total: int,
@@ -143,12 +154,13 @@ def _write_pixels(
     entries: list[Entry] = []
     offset = 0
     with (out / "lr.bin").open("wb") as lr_file, (out / "hr.bin").open("wb") as hr_file:
-        for done, (path, pairs) in enumerate(made, start=1):
-            digest.update(path.name.encode() + path.read_bytes())
+        for done, (source, pairs) in enumerate(made, start=1):
+            name, content = _name_and_content(source)
+            digest.update(name.encode() + content)
             for shrink, lr, hr in pairs:
                 lr_file.write(lr.tobytes())
                 hr_file.write(hr.tobytes())
-                entries.append(Entry(path.name, shrink, lr.shape[0], lr.shape[1], offset))
+                entries.append(Entry(name, shrink, lr.shape[0], lr.shape[1], offset))
                 offset += lr.shape[0] * lr.shape[1]
             progress(done, total)
     return {"checksum": digest.hexdigest(), "entries": [asdict(entry) for entry in entries]}
