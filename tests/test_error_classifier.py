@@ -207,6 +207,19 @@ def test_calibration_finds_the_gains() -> None:
     np.testing.assert_allclose(found, [[0.9, 0.02], [0.3, -0.05]], rtol=1e-2)
 
 
+@pytest.mark.parametrize("noise", [0.5, 1.5])
+def test_what_is_promised_adds_up_to_what_was_measured(noise: float) -> None:
+    tiles, random = synthetic(2_000, seed=2), np.random.default_rng(2)
+    predicted = np.log(tiles.distances) + random.normal(0, noise, tiles.distances.shape)
+
+    gains = calibrate(predicted.astype(np.float32), tiles)
+
+    weights = weigh(tiles)[:, None]
+    promised = np.exp(predicted) * (gains[:, 0] + gains[:, 1] * predicted) * weights
+    measured = (tiles.errors[:, :-1] - tiles.errors[:, -1:]) * weights
+    np.testing.assert_allclose(promised.sum(axis=0), measured.sum(axis=0), rtol=1e-3)
+
+
 def test_every_picture_weighs_the_same() -> None:
     tiles = synthetic(500, seed=1)
 

@@ -133,7 +133,10 @@ def weigh(tiles: TileErrors) -> NDArray[np.float64]:
 
 
 def calibrate(log_distances: Floats, tiles: TileErrors) -> NDArray[np.float64]:
-    """Fit by least squares how much more an easier level errs for its predicted distance d: d (a + b log d).
+    """Fit how much more an easier level errs for its predicted distance d: d (a + b log d).
+
+    By least squares, a tile's error divided by the root of its distance: as if the squared deviation grew with the
+    distance. So what all tiles err more adds up to what was measured, and the few hard tiles do not decide alone.
 
     Args:
         log_distances: predicted (N, levels - 1).
@@ -147,7 +150,8 @@ def calibrate(log_distances: Floats, tiles: TileErrors) -> NDArray[np.float64]:
     gains = []
     for level in range(log_distances.shape[1]):
         log = log_distances[:, level].astype(np.float64)
-        terms = (np.exp(log) * weights)[:, None] * np.stack([np.ones_like(log), log], axis=1)
+        root = np.sqrt(np.exp(log) * weights)
+        terms = root[:, None] * np.stack([np.ones_like(log), log], axis=1)
         more = (tiles.errors[:, level] - tiles.errors[:, -1]) * weights
-        gains.append(np.linalg.lstsq(terms, more)[0])
+        gains.append(np.linalg.lstsq(terms, more / root)[0])
     return np.array(gains)
