@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classsr.backends import Choice, open_backend
+from classsr.backends import Backend, Choice, open_backend
 from classsr.checkpoint import load_classsr, save_branch, save_classsr
 from classsr.export import export_model
 from classsr.model import DEFAULT_MODEL, Model, find_model
@@ -46,6 +46,24 @@ WINDOWS = (40, 136)  # LR pixels to a side
 PIXELS = 24 * 1024  # LR pixels in a batch
 
 
+def time_branch(spec: BranchSpec, backend: Backend, *, repeats: int) -> tuple[float, int]:
+    """Return seconds and multiply-accumulates per LR pixel of a branch with random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "branch.safetensors"
+        save_branch(build_branch(spec), spec, weights)
+        model = export_model(weights, Path(folder) / "model", name="any", tile=32, halos=[4])
+        network = backend.branch(model, 0)
+    jobs = {}
+    for side in WINDOWS:
+        count = max(PIXELS // side**2, 1)
+        batch = np.random.default_rng(0).random((count, 3, side, side), np.float32)
+        jobs[f"{count * side * side}"] = partial(network, batch)
+        network(batch)
+    found = medians(take_turns(jobs, repeats=repeats))
+    seconds = min(each / int(pixels) for pixels, each in found.items())
+    return seconds, model.config.levels[0].macs_per_pixel
+
+
 def measure(precision: Choice, *, threads: int, repeats: int) -> Iterator[str]:
     """Time all branches in one precision: lines of a Markdown table."""
     backend = open_backend("openvino", precision=precision, threads=threads)
@@ -54,24 +72,8 @@ def measure(precision: Choice, *, threads: int, repeats: int) -> Iterator[str]:
     )
     yield "|---|---|---|---|---|---|---|"
     for ladder, specs in LADDERS.items():
-        seconds, macs = [], []
-        for spec in specs:
-            with tempfile.TemporaryDirectory() as folder:
-                weights = Path(folder) / "branch.safetensors"
-                save_branch(build_branch(spec), spec, weights)
-                model = export_model(
-                    weights, Path(folder) / "model", name="any", tile=32, halos=[4]
-                )
-                network = backend.branch(model, 0)
-            jobs = {}
-            for side in WINDOWS:
-                count = max(PIXELS // side**2, 1)
-                batch = np.random.default_rng(0).random((count, 3, side, side), np.float32)
-                jobs[f"{count * side * side}"] = partial(network, batch)
-                network(batch)
-            found = medians(take_turns(jobs, repeats=repeats))
-            seconds.append(min(each / int(pixels) for pixels, each in found.items()))
-            macs.append(model.config.levels[0].macs_per_pixel)
+        timed = [time_branch(spec, backend, repeats=repeats) for spec in specs]
+        seconds, macs = zip(*timed, strict=True)
         for spec, each, work in zip(specs, seconds, macs, strict=True):
             name = f"{spec.width}" if spec.depth is None else f"{spec.width}x{spec.depth}"
             yield (
