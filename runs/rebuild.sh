@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Trains a released model again from the pictures, in all the parts that its card names, with their seeds.
+#
+#   runs/rebuild.sh compact-x4|compact-x2|fsrcnn-x4 HR_FOLDER
+#
+# The parts lie in trained/ by the names of their configs, the model in trained/released/. Interrupted, it goes on where it
+# stopped when called again.
+set -euo pipefail
+
+usage="runs/rebuild.sh compact-x4|compact-x2|fsrcnn-x4 HR_FOLDER"
+model=${1:?Expected the name of a released model: $usage}
+hr=$(realpath "${2:?Expected the folder of training pictures: $usage}")
+cd "$(dirname "${BASH_SOURCE[0]}")/.." # configs name where they go on from, as trained/...
+case $model in
+    compact-x4) parts=(compact-x4 compact-x4-2) halos=2,2,3,4 ;;
+    compact-x2) parts=(compact-x4 compact-x2) halos=2,2,3,4 ;;
+    fsrcnn-x4) parts=(fsrcnn-x4) halos=2,2,3 ;;
+    *) echo "$usage" >&2 && exit 2 ;;
+esac
+
+classsr() {
+    # shellcheck disable=SC2086 # the command may be several words
+    command ${CLASSSR:-classsr} "$@"
+}
+
+# Train the parts in order; each goes on from the branches of the one before.
+for part in "${parts[@]}"; do
+    runs/train.sh "configs/$part.toml" "$hr"
+done
+
+# Release the end of the last, with the halos that were chosen by measurement.
+classsr export "trained/$part/run/errors/calibrated.safetensors" "trained/released/$model" --name "$model" --halo "$halos"
