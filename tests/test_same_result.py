@@ -35,7 +35,7 @@ def enlarge(upscaler: Upscaler, pixels: Array) -> Array:
     """Enlarge with several levels in one picture."""
     route: dict[str, Any] = {"route": "argmax"}
     if upscaler.model.config.name != "fsrcnn-x4":
-        route = {"budget": 0.5}
+        route = {"budget": 0.4}
     return upscaler.upscale(pixels, **route).image
 
 

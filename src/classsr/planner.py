@@ -29,7 +29,7 @@ NEARLY = 0.05  # of it
 STEP = 0.2  # of the logarithm of the price, doubled until the goal lies between two plans
 CLOSE = 0.05  # of the hardest level's cost: two plans so near need no other between them
 HALVINGS = 40  # of the interval in which the price for tiles alone is sought
-PRICES = (math.log(1e-12), math.log(1e12))  # the interval
+PRICES = (math.log(1e-18), math.log(1e12))  # the interval, for costs in seconds and in MACs
 
 Errors = NDArray[np.float64]
 """Mean squared error of every tile at every level, RGB in [0, 1]: (rows, columns, levels)."""
