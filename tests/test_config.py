@@ -162,6 +162,27 @@ def test_classes_have_patches_of_the_size_that_was_ranked(tmp_path: Path) -> Non
         load_config(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("iterations = 0", "start beside iterations = 0 and patches = 'routed'"),
+        ("iterations = 20\npatches = 'routed'", "start beside iterations = 0 and patches"),
+        (
+            "iterations = 20\npatches = 'routed'\nstart = 'any'\npatch_size = 24",
+            "patches of 32 LR pixels or more but got 24",
+        ),
+    ],
+)
+def test_what_goes_on_from_a_model_says_from_which_and_has_whole_tiles(
+    tmp_path: Path, more: str, told: str
+) -> None:
+    text = VALID.replace("iterations = 20", more, 1)
+    assert text != VALID
+
+    with pytest.raises(UsageError, match=told):
+        load_config(write(tmp_path, text))
+
+
 def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, VALID))
 
@@ -303,7 +324,7 @@ def test_a_missing_key_is_named(tmp_path: Path, line: str, place: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "place"),
     [
-        ("iterations = 20", "iterations = 0", "branch.0.iterations"),
+        ("iterations = 20", "iterations = -1", "branch.0.iterations"),
         ("iterations = 20", "iterations = 2.5", "branch.0.iterations"),
         ("iterations = 20", "iterations = 20\nprecision = 'f16'", "branch.0.precision"),
         ("learning_rate = 2e-4", "learning_rate = 0", "joint.learning_rate"),

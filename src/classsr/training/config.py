@@ -99,13 +99,22 @@ class Schedule(_Section):
 class BranchSchedule(Schedule):
     """Stage 1 of a branch: besides its schedule what it learns from, and where it starts."""
 
-    patches: Literal["class", "all"] = "class"  # those of its level, as in the paper, or all
-    patch_size: Annotated[int, Field(ge=16)] = LR_PATCH  # LR pixels; another only with "all"
+    iterations: Annotated[int, Field(ge=0)]  # 0: as it is in `start`
+    patches: Literal["class", "all", "routed"] = (
+        "class"  # those of its level, as in the paper; all; or those that `start` runs there
+    )
+    patch_size: Annotated[int, Field(ge=16)] = LR_PATCH  # LR pixels; another not with "class"
     start: str | None = None  # a checkpoint or released model that has this branch, for any scale
     loss: Literal["l1", "l2"] = "l1"  # l1 as in the paper; l2, late, is worth 0.02 dB (docs/log.md)
 
     @model_validator(mode="after")
-    def _classes_are_of_one_size(self) -> Self:
+    def _fits_together(self) -> Self:
+        if self.start is None and (self.iterations == 0 or self.patches == "routed"):
+            raise ValueError("expected start beside iterations = 0 and patches = 'routed'")
+        if self.patches == "routed" and self.patch_size < LR_PATCH:
+            raise ValueError(
+                f"expected patches of {LR_PATCH} LR pixels or more but got {self.patch_size}"
+            )
         if self.patches == "class" and self.patch_size != LR_PATCH:
             raise ValueError(
                 f"expected patches of {LR_PATCH} LR pixels, as they are ranked, or patches = 'all' "

@@ -43,6 +43,7 @@ from classsr.training.collapse import collapse, health, start_afresh
 from classsr.training.config import BranchSchedule, Config, LossWeights, load_config
 from classsr.training.loop import Task, to_tensor, train
 from classsr.training.losses import average_loss, class_loss, from_all_processes
+from classsr.training.routed import levels_of
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -243,6 +244,13 @@ def train_branch(experiment: Experiment, level: int) -> Path:
         save_branch(build_branch(spec), spec, folder / BEST)
         return folder / BEST
     schedule = config.branch_schedule(level)
+    if schedule.iterations == 0:
+        assert schedule.start is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        branch = build_branch(spec)
+        _start_from(branch, _same_branch(schedule.start, spec))
+        save_branch(branch, spec, folder / BEST)
+        return folder / BEST
     train_set, validation_set = _branch_patches(experiment, level, schedule)
     torch.manual_seed(config.seed + level)
     task = _branch_task(
@@ -263,12 +271,31 @@ def _branch_patches(
     experiment: Experiment, level: int, schedule: BranchSchedule
 ) -> tuple[Patches, Patches]:
     """Return what a branch learns from, and what it is validated on."""
-    if schedule.patches == "all":
-        return experiment.training_patches(schedule.patch_size), experiment.validation_patches()
+    if schedule.patches != "class":
+        both = experiment.training_patches(schedule.patch_size), experiment.validation_patches()
+        if schedule.patches == "all":
+            return both
+        return _routed(experiment, level, both[0]), _routed(experiment, level, both[1])
     ranking = experiment.ranking()
     mine = ranking.levels == level
     held_out = experiment.held_out()[ranking.patches.picture]
     return ranking.patches.select(mine & ~held_out), ranking.patches.select(mine & held_out)
+
+
+def _routed(experiment: Experiment, level: int, patches: Patches) -> Patches:
+    """Return the patches that the model which a branch starts from runs with that branch."""
+    spec, start = (
+        experiment.config.model.specs()[level],
+        experiment.config.branch_schedule(level).start,
+    )
+    assert start is not None
+    model = load_classsr(_weights(start))
+    if spec not in model.specs:
+        raise TrainingError(f"Expected {_sizes_in_words(spec)} for x{spec.scale} in {start}.")
+    levels = levels_of(patches, model, experiment.pairs, device=experiment.device)
+    mine = levels == model.specs.index(spec)
+    logger.info("%d of %d patches go to %s", mine.sum(), len(patches), _sizes_in_words(spec))
+    return patches.select(mine)
 
 
 def _same_branch(name: str, spec: BranchSpec) -> nn.Module:
