@@ -275,6 +275,42 @@ def test_a_branch_can_learn_from_larger_patches_of_every_class(
     assert {(len(p), p.size) for p in validated} == {(CONFIG.data.validation_patches, 32)}
 
 
+def test_a_taught_branch_learns_what_its_teacher_makes_and_is_judged_by_hr(
+    finished: Finished, tmp_path: Path
+) -> None:
+    still = {"learning_rate": 1e-30, "final_learning_rate": 0.0}
+    source, teacher = (finished.experiment.run / f"branch-{level}" / BEST for level in (0, 2))
+    asked = {"patches": "all", "start": str(source), "teacher": str(teacher)}
+    untaught = with_branch(
+        finished.experiment, tmp_path / "hr", patches="all", start=str(source), **still
+    )
+    experiment = with_branch(finished.experiment, tmp_path / "taught", **asked, **still)
+
+    stages.train_branch(untaught, 0)
+    stages.train_branch(experiment, 0)
+
+    iterations, seed = experiment.config.branch[0].iterations, experiment.config.seed
+    network, master = load_branch(source)[0], load_branch(teacher)[0]
+    patches = experiment.training_patches()
+    lr, _ = batch(experiment.pairs, patches, count=4, seed=seed, iteration=iterations - 1, part=ALL)
+    with torch.no_grad():
+        x = to_tensor(lr, CPU)
+        expected = (network(x) - master(x).clamp(0, 1)).abs().mean()
+    lines = metrics(tmp_path / "taught" / "branch-0")
+    noted = [line["loss"] for line in lines if "loss" in line]
+    assert noted == [pytest.approx(float(expected), rel=1e-4)]
+    scores = [line["psnr"] for line in lines if "psnr" in line]
+    by_hr = [line["psnr"] for line in metrics(tmp_path / "hr" / "branch-0") if "psnr" in line]
+    assert scores == by_hr
+
+
+def test_a_teacher_of_another_scale_is_refused(finished: Finished, tmp_path: Path) -> None:
+    experiment = with_branch(finished.experiment, tmp_path, patches="all", teacher="compact-x2")
+
+    with pytest.raises(TrainingError, match="a teacher at scale 4 but compact-x2 is at 2"):
+        stages.train_branch(experiment, 0)
+
+
 @pytest.mark.parametrize("loss", ["l1", "l2"])
 def test_a_branch_learns_by_the_mean_of_absolute_or_squared_errors(
     finished: Finished, tmp_path: Path, loss: str

@@ -106,6 +106,9 @@ class BranchSchedule(Schedule):
     patch_size: Annotated[int, Field(ge=16)] = LR_PATCH  # LR pixels; another not with "class"
     start: str | None = None  # a checkpoint or released model that has this branch, for any scale
     loss: Literal["l1", "l2"] = "l1"  # l1 as in the paper; l2, late, is worth 0.02 dB (docs/log.md)
+    teacher: str | None = (
+        None  # a checkpoint or released model whose hardest branch takes the place of HR
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

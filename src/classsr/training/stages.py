@@ -264,7 +264,37 @@ def train_branch(experiment: Experiment, level: int) -> Path:
     )
     if schedule.start is not None:
         _start_from(task.module, _same_branch(schedule.start, spec))
+    if schedule.teacher is not None:
+        task = _taught(task, schedule, experiment)
     return train(task, schedule, folder=folder, device=experiment.device)
+
+
+def _taught(task: Task, schedule: BranchSchedule, experiment: Experiment) -> Task:
+    """Let a branch learn what another network makes of LR instead of HR; it is still judged by HR.
+
+    What nobody can know from LR is in HR but not in that, so that the gradients are less noisy.
+
+    Raises:
+        ModelError: there is no such network, or it is damaged.
+        TrainingError: it enlarges by another factor.
+
+    """
+    assert schedule.teacher is not None
+    network, spec = load_hardest(_weights(schedule.teacher))
+    scale, device = experiment.config.model.scale, experiment.device
+    if spec.scale != scale:
+        raise TrainingError(
+            f"Expected a teacher at scale {scale} but {schedule.teacher} is at {spec.scale}."
+        )
+    teacher = network.requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    half = torch.autocast(device, torch.bfloat16, enabled=schedule.precision == "bf16-mixed")
+
+    def loss(module: nn.Module, x: Tensor, _target: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad(), half:
+            taught = teacher(x).float().clamp(0, 1)
+        return task.loss(module, x, taught)
+
+    return replace(task, loss=loss)
 
 
 def _branch_patches(
