@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from classsr.errors import UsageError
 from classsr.plan import Cost, Costs, spent
-from classsr.planner import NEAR, SPARE, Plan, Planner, cheapest_levels, explain
+from classsr.planner import NEAR, SPARE, Plan, Planner, explain
+from classsr.prices import cheapest_levels
 
 TILE = 32
 COSTS = Costs((Cost(0.07, 2), Cost(0.24, 2), Cost(0.35, 3), Cost(1.2, 4)), 5.0)

@@ -15,8 +15,8 @@ from classsr.data.patches import Patches, batch, find_patches
 from classsr.errors import TrainingError
 from classsr.model import find_model
 from classsr.networks import BranchSpec, ClassSR
-from classsr.planner import cheapest_levels
-from classsr.routing import LOSS, predicted_errors
+from classsr.prices import LOSS, cheapest_levels
+from classsr.routing import predicted_errors
 from classsr.tiles import TileGrid, split
 from classsr.training import stages
 from classsr.training.config import Config

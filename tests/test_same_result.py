@@ -35,7 +35,8 @@ def route_of(model: str) -> dict[str, Any]:
     """What puts several levels into one picture."""
     if model == "fsrcnn-x4":
         return {"route": "argmax"}
-    return {"budget": 0.5}
+    # At 0.5 and 0.6 tiles of `landscape` are as good bargains as each other, and rounding decides: other plans.
+    return {"budget": 0.4}
 
 
 def enlarge(upscaler: Upscaler, pixels: Array) -> Array:

@@ -27,8 +27,8 @@ from classsr.errors import BackendError, InputError, ModelError, OutputError, Us
 from classsr.model import Model, find_model
 from classsr.plan import Cost, Costs
 from classsr.planner import Plan
+from classsr.prices import LOSS
 from classsr.resize import resize
-from classsr.routing import LOSS
 from fakes import COLOUR, SCALE, FakeBackend, enlarged_by_repetition, repeat, repeating, signing
 
 Array = npt.NDArray[Any]

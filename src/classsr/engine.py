@@ -23,7 +23,8 @@ from classsr.guard import Guard
 from classsr.image import Header, Picture
 from classsr.model import Model
 from classsr.plan import Band, Costs, Group, single
-from classsr.planner import Plan, Planner, cheapest_levels
+from classsr.planner import Plan, Planner
+from classsr.prices import cheapest_levels
 from classsr.report import Report, Seconds, peak_mib
 from classsr.resize import REACH
 from classsr.routing import Goal, likeliest, predicted_errors

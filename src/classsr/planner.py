@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from classsr.errors import UsageError
 from classsr.plan import USUAL, Band, Costs, Group, bands, cover, levels_run, merge, spent
+from classsr.prices import PRICES, Errors, price_of, total
 from classsr.tiles import TileGrid
 
 LARGEST = (
@@ -28,11 +29,6 @@ NEAR = 0.002  # dB of a loss that may be left over, and besides
 NEARLY = 0.05  # of it
 STEP = 0.2  # of the logarithm of the price, doubled until the goal lies between two plans
 CLOSE = 0.05  # of the hardest level's cost: two plans so near need no other between them
-HALVINGS = 40  # of the interval in which the price for tiles alone is sought
-PRICES = (math.log(1e-18), math.log(1e12))  # the interval, for costs in seconds and in MACs
-
-Errors = NDArray[np.float64]
-"""Mean squared error of every tile at every level, RGB in [0, 1]: (rows, columns, levels)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +143,7 @@ class Planner:
             slack=lambda plan: loss - (plan.loss or 0.0),
             near=near,
             rises=False,
-            start=_price(weighted, self._alone, lambda levels: _total(weighted, levels) > most),
+            start=price_of(weighted, self._alone, lambda levels: total(weighted, levels) > most),
             reason=f"The cheapest that is predicted to lose at most {loss:g} dB.",
         )
         if cheaper is not None and (plan is None or loss - (plan.loss or 0.0) > near):
@@ -173,7 +169,7 @@ class Planner:
             slack=lambda plan: budget - plan.cost,
             near=SPARE * budget,
             rises=True,
-            start=_price(weighted, self._alone, lambda levels: self._alone[levels].sum() <= most),
+            start=price_of(weighted, self._alone, lambda levels: self._alone[levels].sum() <= most),
             reason=f"The best predicted for at most {share:.3g} of what the hardest branch everywhere costs.",
         )
         if plan is None:
@@ -260,7 +256,7 @@ class Planner:
 
         """
         costs = self._costs.levels
-        error = _total(weighted, plan.levels)
+        error = total(weighted, plan.levels)
         blocks = [
             (group.level, block)
             for band in plan.bands
@@ -313,7 +309,7 @@ class Planner:
         return self._with_loss(self._plan(found, reason), weighted)
 
     def _with_loss(self, plan: Plan, weighted: Errors) -> Plan:
-        lost = _total(weighted, plan.levels) / weighted[:, :, -1].sum()
+        lost = total(weighted, plan.levels) / weighted[:, :, -1].sum()
         return replace(plan, loss=10 * math.log10(lost))
 
     def _plan(self, found: tuple[Band, ...], reason: str) -> Plan:
@@ -335,45 +331,6 @@ class Planner:
 def _groups(found: Sequence[Band]) -> Iterator[Group]:
     """Go through the groups of all bands."""
     return chain.from_iterable(band.groups for band in found)
-
-
-def _total(weighted: Errors, levels: NDArray[np.int64]) -> float:
-    """Return the picture's error at these levels."""
-    return float(np.take_along_axis(weighted, levels[:, :, None], axis=2).sum())
-
-
-def _price(
-    errors: Errors, costs: NDArray[np.float64], is_high: Callable[[NDArray[np.int64]], bool]
-) -> float:
-    """Return the logarithm of the lowest price that is high enough, were every tile to choose for itself."""
-    low, high = PRICES
-    dearest = (errors + math.exp(low) * costs).argmin(axis=2)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        levels = (errors + math.exp(middle) * costs).argmin(axis=2)
-        # Where any price is high enough, the lowest one that changes anything is sought.
-        if is_high(levels) and not np.array_equal(levels, dearest):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def cheapest_levels(errors: Errors, costs: Sequence[float], loss: float) -> NDArray[np.int64]:
-    """Choose the cheapest levels for tiles that are run alone and lose at most so many dB, as predicted.
-
-    Args:
-        errors: of tiles that all count the same.
-        costs: of a tile at each level.
-        loss: against the hardest level everywhere.
-
-    """
-    most = errors[:, :, -1].sum() * 10 ** (loss / 10)
-    each = np.array(costs) / max(costs)  # in multiply-accumulates every price would be too high
-    price = _price(errors, each, lambda levels: _total(errors, levels) > most)
-    step = (PRICES[1] - PRICES[0]) / 2**HALVINGS
-    levels: NDArray[np.int64] = (errors + math.exp(price - 2 * step) * each).argmin(axis=2)
-    return levels
 
 
 def explain(plan: Plan, labels: Sequence[str]) -> str:

@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 
 from classsr.errors import UsageError
 from classsr.model import ModelConfig
+from classsr.prices import LOSS
 
 AUTO = "auto"
 LIKELIEST = "argmax"
-LOSS = (
-    0.02  # dB below the hardest branch everywhere that `auto` may lose on a picture, as predicted
-)
-STEPS = 1024  # to a unit of a predicted logarithm; backends and sizes of batches differ by 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +118,7 @@ def predicted_errors(judged: NDArray[np.float32], config: ModelConfig) -> NDArra
     """Turn the Class-Module's outputs into the mean squared error expected at each level.
 
     Args:
-        judged: (N, levels), logarithms of errors, rounded to 1 / STEPS, so that hardly any plan hangs on a backend's
-            arithmetic; or probabilities, which are weighted with the model's calibration.
+        judged: (N, levels), logarithms of errors, or probabilities, which are weighted with the model's calibration.
         config: of a model that predicts errors.
 
     Returns:
@@ -133,7 +129,7 @@ def predicted_errors(judged: NDArray[np.float32], config: ModelConfig) -> NDArra
     assert info is not None
     values = judged.astype(np.float64)
     if info.predicts == "log-errors":
-        errors: NDArray[np.float64] = np.exp(np.round(values * STEPS) / STEPS)
+        errors: NDArray[np.float64] = np.exp(values)
     else:
         assert info.errors is not None
         errors = values @ np.array(info.errors)

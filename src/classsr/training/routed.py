@@ -14,8 +14,7 @@ from classsr.data.patches import LR_PATCH, Patches
 from classsr.errors import TrainingError
 from classsr.flops import count_macs
 from classsr.networks import ClassSR, ErrorClassifier
-from classsr.planner import cheapest_levels
-from classsr.routing import LOSS
+from classsr.prices import LOSS, cheapest_levels
 from classsr.training.loop import to_tensor
 
 
