@@ -117,6 +117,13 @@ def test_a_model_without_the_branch_has_no_patches_for_it(pairs: Pairs, tmp_path
         stages.train_branch(own, 0)
 
 
+def test_a_branch_for_another_scale_cannot_be_left_as_it_is(pairs: Pairs, tmp_path: Path) -> None:
+    own = experiment(pairs, tmp_path, iterations=0, start="compact-x2")
+
+    with pytest.raises(TrainingError, match="Expected compact width 32 depth 8 for x4 in compact"):
+        stages.train_branch(own, 1)
+
+
 def test_no_iterations_leave_a_branch_as_it_is(pairs: Pairs, tmp_path: Path) -> None:
     own = experiment(pairs, tmp_path, iterations=0)
 

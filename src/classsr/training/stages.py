@@ -248,7 +248,7 @@ def train_branch(experiment: Experiment, level: int) -> Path:
         assert schedule.start is not None
         folder.mkdir(parents=True, exist_ok=True)
         branch = build_branch(spec)
-        _start_from(branch, _same_branch(schedule.start, spec))
+        _start_from(branch, _same_branch(schedule.start, spec, any_scale=False))
         save_branch(branch, spec, folder / BEST)
         return folder / BEST
     train_set, validation_set = _branch_patches(experiment, level, schedule)
@@ -328,12 +328,14 @@ def _routed(experiment: Experiment, level: int, patches: Patches) -> Patches:
     return patches.select(mine)
 
 
-def _same_branch(name: str, spec: BranchSpec) -> nn.Module:
+def _same_branch(name: str, spec: BranchSpec, *, any_scale: bool = True) -> nn.Module:
     """Load a branch of these sizes, for this scale or another, from a checkpoint or a released model."""
     networks = load_networks(_weights(name))
     for found, branch in zip(networks.specs, networks.branches, strict=True):
-        if replace(found, scale=spec.scale) == spec:
+        if (replace(found, scale=spec.scale) if any_scale else found) == spec:
             return branch
+    if not any_scale:
+        raise TrainingError(f"Expected {_sizes_in_words(spec)} for x{spec.scale} in {name}.")
     has = ", ".join(_sizes_in_words(found) for found in networks.specs)
     raise TrainingError(f"Expected {_sizes_in_words(spec)} in {name} but it has {has}.")
 
