@@ -3,6 +3,7 @@
 It is tested with a 1x1 convolution that learns to invert colours.
 """
 
+import copy
 import errno
 import json
 import math
@@ -100,6 +101,29 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     scores = [line["psnr"] for line in metrics(tmp_path) if "psnr" in line]
     assert len(scores) == 4
     assert scores[-1] > scores[0] + 6  # dB
+
+
+@pytest.mark.parametrize(("norms", "fixed"), [("fixed", True), ("batch", False)])
+def test_fixed_norms_train_the_network_that_is_judged(
+    tmp_path: Path, norms: str, fixed: bool
+) -> None:
+    same: list[bool] = []
+
+    def loss(module: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        found = module(x)
+        same.append(torch.equal(found, copy.deepcopy(module).eval()(x)))
+        return {"loss": (found - target).abs().mean()}
+
+    task = toy(loss=loss)
+    before = copy.deepcopy(task.module.state_dict())
+    train(task, SCHEDULE.model_copy(update={"norms": norms}), folder=tmp_path)
+
+    after = task.module.state_dict()
+    assert same == [fixed] * SCHEDULE.iterations
+    for statistics in ("0.running_mean", "0.running_var"):
+        assert torch.equal(after[statistics], before[statistics]) == fixed
+    for learnt in ("0.weight", "0.bias"):
+        assert not torch.equal(after[learnt], before[learnt])
 
 
 def test_soap_minds_no_rotation_of_the_inputs(tmp_path: Path) -> None:

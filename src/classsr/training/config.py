@@ -94,6 +94,9 @@ class Schedule(_Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = (
         None  # decay of a running average of the weights
     )
+    norms: Literal["batch", "fixed"] = (
+        "batch"  # what BatchNorm subtracts and divides by: the batch's, or as it is at test time
+    )
 
 
 class BranchSchedule(Schedule):

@@ -129,7 +129,7 @@ def _train(task: Task, schedule: Schedule, folder: Path, device: str) -> None:
         if fabric.is_global_zero:
             metrics = stack.enter_context(closing(_Metrics(folder, started, schedule)))
         for iteration in range(started, schedule.iterations):
-            wrapped.train()
+            _to_training(wrapped, schedule)
             losses = _step(fabric, task, wrapped, optimizer, schedule, iteration, part)
             state.follow()
             done = iteration + 1
@@ -142,6 +142,15 @@ def _train(task: Task, schedule: Schedule, folder: Path, device: str) -> None:
                         "Lower learning_rate, set clip_norm, or set precision to 32-true."
                     )
                 _judge(fabric, task, state, metrics, done, folder)
+
+
+def _to_training(module: nn.Module, schedule: Schedule) -> None:
+    """Let layers do as they do in training, but for BatchNorm where its statistics are fixed."""
+    module.train()
+    if schedule.norms == "fixed":
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
 
 
 def _judge(
