@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Trains a released model again from the pictures, in all the parts that its card names, with their seeds.
 #
-#   runs/rebuild.sh compact-x4|compact-x2|fsrcnn-x4 HR_FOLDER
+#   runs/rebuild.sh compact-x4|compact-x2|fsrcnn-x4|carn-x4 HR_FOLDER
 #
 # The parts lie in trained/ by the names of their configs, the model in trained/released/. Interrupted, it goes on where it
 # stopped when called again.
 set -euo pipefail
 
-usage="runs/rebuild.sh compact-x4|compact-x2|fsrcnn-x4 HR_FOLDER"
+usage="runs/rebuild.sh compact-x4|compact-x2|fsrcnn-x4|carn-x4 HR_FOLDER"
 model=${1:?Expected the name of a released model: $usage}
 hr=$(realpath "${2:?Expected the folder of training pictures: $usage}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.." # configs name where they go on from, as trained/...
@@ -15,6 +15,7 @@ case $model in
     compact-x4) parts=(compact-x4 compact-x4-2 compact-x4-3 compact-x4-4) halos=2,2,3,4 ;;
     compact-x2) parts=(compact-x4 compact-x2) halos=2,2,3,4 ;;
     fsrcnn-x4) parts=(fsrcnn-x4 fsrcnn-x4-2) halos=2,2,3 ;;
+    carn-x4) parts=(carn-x4) halos=2,3,3,4 ;;
     *) echo "$usage" >&2 && exit 2 ;;
 esac
 
