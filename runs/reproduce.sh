@@ -18,7 +18,7 @@ case $kind in
     cpu) configs=$root/configs suffix=-x4 ;;
     *) echo "$usage" >&2 && exit 2 ;;
 esac
-export PAIRS=$work/pairs # made by the first model, shared by all
+export PAIRS=$work/pairs # made by the first model, shared by all whose configs ask for the same
 
 classsr() {
     # shellcheck disable=SC2086 # the command may be several words
@@ -29,8 +29,10 @@ classsr() {
 "$root/runs/train.sh" "$configs/fsrcnn$suffix.toml" "$hr" "$work/fsrcnn"
 classsr evaluate --hr "$test" --protocol paper --model "$work/fsrcnn/fsrcnn$suffix"
 
-# CARN-M 36/52/64.
-"$root/runs/train.sh" "$configs/carn$suffix.toml" "$hr" "$work/carn"
+# CARN-M 36/52/64. For two cores without a ranking and stages 2 and 3, from pairs of its own: more copies, and drawn pictures.
+carn_pairs=$PAIRS
+[[ $kind == cpu ]] && carn_pairs=$work/carn/pairs
+PAIRS=$carn_pairs "$root/runs/train.sh" "$configs/carn$suffix.toml" "$hr" "$work/carn"
 classsr evaluate --hr "$test" --protocol paper --model "$work/carn/carn$suffix"
 
 # MSRResNet 36/52/64.
