@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from classsr.costs import by_macs
 from classsr.evaluation import Score, evaluate_folder, mean_score
 from classsr.image import find_pictures
-from classsr.model import bundled_models
+from classsr.model import bundled_models, find_model
 from classsr.upscaler import Upscaler
 
 pytestmark = pytest.mark.slow
@@ -84,6 +85,8 @@ def test_every_level_of_compact_x4_is_used_where_pictures_have_smooth_parts(
     for path in find_pictures(data / "large" / "4k")[:3]:
         shutil.copy(path, tmp_path)
 
-    scores = evaluate_folder(Upscaler("compact-x4"), tmp_path, None, longest=3840)
+    # Not by the clock: where a processor runs narrow networks badly, the planner is right to leave them out.
+    costs = by_macs(find_model("compact-x4").config)
+    scores = evaluate_folder(Upscaler("compact-x4", costs=costs), tmp_path, None, longest=3840)
 
     assert min(mean_score([each.score for each in scores]).shares) >= LEAST
