@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from classsr.errors import UsageError
@@ -92,6 +92,8 @@ def test_the_error_falls_as_the_budget_grows(seed: int) -> None:
 
 
 @given(loss=st.floats(0.005, 0.5), seed=st.integers(0, 20))
+@example(loss=0.44140625, seed=1)  # the last block raised saved far more than was wanted
+@example(loss=0.310546875, seed=14)  # two plans of 7 % of the cost, whose difference was a sixth
 @settings(max_examples=40)
 def test_a_loss_is_kept_and_nearly_used(loss: float, seed: int) -> None:
     asked = planner()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ SPARE = 0.03  # of a budget that may be left over
 NEAR = 0.002  # dB of a loss that may be left over, and besides
 NEARLY = 0.05  # of it
 STEP = 0.2  # of the logarithm of the price, doubled until the goal lies between two plans
-CLOSE = 0.05  # of the hardest level's cost: two plans so near need no other between them
+CLOSE = 0.05  # of the cost of a plan: one that costs so little less needs no other between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,16 @@ class Plan:
     def share(self) -> float:
         """Cost as a share of what the hardest branch everywhere costs."""
         return self.cost / self.cost_hardest
+
+
+class _Offer(NamedTuple):
+    """To run a block at a harder level: error saved per cost, which block, which level, cost, and error saved."""
+
+    bargain: float
+    number: int
+    harder: int
+    more: float
+    gain: float
 
 
 class Planner:
@@ -241,7 +252,7 @@ class Planner:
 
     def _are_close(self, best: Plan, missed: Plan) -> bool:
         """Whether raising single blocks fills the gap between two plans as well as another price would."""
-        return abs(best.cost - missed.cost) <= CLOSE * self.cost_hardest
+        return abs(best.cost - missed.cost) <= CLOSE * best.cost
 
     def _raise(
         self, plan: Plan, weighted: Errors, *, left: float = math.inf, most: float = -math.inf
@@ -263,7 +274,7 @@ class Planner:
             for group in band.groups
             for block in group.blocks
         ]
-        offers = []
+        offers: list[_Offer] = []
         for number, (level, (row, column, rows, columns)) in enumerate(blocks):
             window = self.grid.window(rows, columns)
             errors = weighted[row : row + rows, column : column + columns].sum(axis=(0, 1))
@@ -271,13 +282,22 @@ class Planner:
                 more = costs[harder].window(*window) - costs[level].window(*window)
                 gain = float(errors[level] - errors[harder])
                 if gain > 0:
-                    offers.append((gain / max(more, 1e-30), number, harder, more, gain))
+                    offers.append(_Offer(gain / max(more, 1e-30), number, harder, more, gain))
+        offers.sort(reverse=True)
         raised: dict[int, int] = {}
-        for _, number, harder, more, gain in sorted(offers, reverse=True):
-            if error > most and number not in raised and more <= left:
-                raised[number] = harder
-                left -= more
-                error -= gain
+        for place, offer in enumerate(offers):
+            if error <= most:
+                break
+            if offer.number in raised or offer.more > left:
+                continue
+            taken = offer
+            if error - offer.gain <= most:  # the last one: what costs least of all that suffice
+                rest = [each for each in offers[place:] if each.number not in raised]
+                enough = [each for each in rest if error - each.gain <= most]
+                taken = min(enough, key=lambda each: each.more)
+            raised[taken.number] = taken.harder
+            left -= taken.more
+            error -= taken.gain
         levels = [raised.get(number, level) for number, (level, _) in enumerate(blocks)]
         found = []
         for rows in self.rows:
