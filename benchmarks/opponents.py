@@ -5,7 +5,7 @@ Both take an LR picture in memory, uint8, and return SR in memory, uint8, as `Up
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,8 +26,8 @@ from classsr.planner import Planner
 from classsr.tiles import TileGrid, batches, coverage, pad_edges, split
 from classsr.upscaler import Upscaler
 from machine import medians, take_turns
+from subjects import RGB8, Subject
 
-RGB8 = NDArray[np.uint8]
 Enlarge = Callable[[RGB8], RGB8]
 
 TILES = (64, 128, 256)  # sides that are tried, LR pixels
@@ -40,18 +40,20 @@ RUNTIMES: tuple[tuple[str, Choice], ...] = (
     ("torch", "f32"),
 )
 ONNX_WHOLE_PIXELS = 2**18  # LR; it needs 2.4 GB for 510x339 at once
-FINALISTS = 4  # of those tried once, which then take turns
-HOPELESS = 2.0  # times the best so far: not tried again, warm
+MIDDLE = (384, 512)  # LR pixels at most, on which all ways are tried first
+FINALISTS = 4  # of those tried on the whole picture, which then take turns
+HOPELESS = 2.0  # times the best so far: not tried again, on more or warm
 OURS = "the engine's own"
 
 
 @dataclass(frozen=True, slots=True)
 class Opponent:
-    """The fastest way to run the hardest branch everywhere, and the seconds of all that were tried, fastest first."""
+    """The fastest way to run the hardest branch everywhere, its seconds, and how many times as long the others took."""
 
     name: str
     enlarge: Enlarge
-    tried: dict[str, float]
+    seconds: float
+    others: dict[str, float]  # fastest first
 
 
 def enlarge_at(network: Network, lr: RGB8, *, tile: int, halo: int, scale: int) -> RGB8:
@@ -70,29 +72,47 @@ def enlarge_at(network: Network, lr: RGB8, *, tile: int, halo: int, scale: int) 
     return sr
 
 
-def find_opponent(upscaler: Upscaler, lr: RGB8, *, threads: int | None) -> Opponent:
+def find_opponent(upscaler: Upscaler, subject: Subject, *, threads: int | None) -> Opponent:
     """Try the hardest branch everywhere in every runtime, precision and tile on one picture.
 
-    All are tried once, after one run that is not counted unless it is hopelessly slow already; the fastest and the
+    All are tried on its middle; those that are not hopelessly slow there, on the whole picture; the fastest and the
     engine's own then take turns.
     """
     ways: dict[str, Enlarge] = {OURS: partial(hardest, upscaler)}
-    ways.update(_ways(upscaler.model, lr, threads=threads))
-    once: dict[str, float] = {}
+    ways.update(_ways(upscaler.model, subject.lr, threads=threads))
+    middle = subject.centre(*MIDDLE).lr
+    seconds = _try(ways, middle)
+    others = _times_as_long(seconds)
+    if middle.size < subject.lr.size:
+        hopeful = [name for name, times in others.items() if times <= HOPELESS]
+        seconds = _try({name: ways[name] for name in hopeful}, subject.lr)
+        others |= _times_as_long(seconds)
+    final = dict.fromkeys([*list(_times_as_long(seconds))[:FINALISTS], OURS])
+    jobs = {name: partial(ways[name], subject.lr) for name in final}
+    again = medians(take_turns(jobs, repeats=3))
+    others |= _times_as_long(again)
+    best = min(again, key=again.__getitem__)
+    return Opponent(
+        best, ways[best], again[best], dict(sorted(others.items(), key=lambda each: each[1]))
+    )
+
+
+def _try(ways: Mapping[str, Enlarge], lr: RGB8) -> dict[str, float]:
+    """Return each way's seconds, after one run that is not counted unless it is hopelessly slow already."""
+    seconds: dict[str, float] = {}
     for name, enlarge in ways.items():
         for _ in range(2):
-            (once[name],) = take_turns({name: partial(enlarge, lr)}, repeats=1)[name]
-            print(f"  (a): {name}, {once[name]:.3f} s", file=sys.stderr)
-            if once[name] > HOPELESS * min(once.values()):
+            (seconds[name],) = take_turns({name: partial(enlarge, lr)}, repeats=1)[name]
+            print(f"  (a): {name}, {seconds[name]:.3f} s", file=sys.stderr)
+            if seconds[name] > HOPELESS * min(seconds.values()):
                 break
-    final = [*sorted(once, key=lambda name: once[name])[:FINALISTS], OURS]
-    jobs = {name: partial(ways[name], lr) for name in dict.fromkeys(final)}
-    again = medians(take_turns(jobs, repeats=3))
-    best = min(again, key=lambda name: again[name])
-    seconds = once | again
-    return Opponent(
-        best, ways[best], {name: seconds[name] for name in sorted(seconds, key=seconds.__getitem__)}
-    )
+    return seconds
+
+
+def _times_as_long(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Divide by the shortest, and put it first."""
+    best = min(seconds.values())
+    return {name: seconds[name] / best for name in sorted(seconds, key=seconds.__getitem__)}
 
 
 def hardest(upscaler: Upscaler, lr: RGB8) -> RGB8:

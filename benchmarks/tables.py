@@ -139,15 +139,16 @@ def research_row(name: str, runs: Sequence[Runs], size: str) -> str:
 TRIED_HEAD = head("set", "picture", "(a)", "s", "the best of every runtime, and whole pictures")
 
 
-def tried_row(name: str, picture: str, chosen: str, tried: Mapping[str, float]) -> str:
+def tried_row(
+    name: str, picture: str, chosen: str, seconds: float, others: Mapping[str, float]
+) -> str:
     """Say which way of the hardest branch everywhere won, and how many times as long the others took."""
-    best = tried[chosen]
     shown: dict[str, str] = {}  # one for every runtime and precision, and the whole picture in each
-    for way, seconds in tried.items():
+    for way, times in others.items():
         runtime = way.partition(",")[0]
         place = way if "at once" in way else runtime
-        shown.setdefault(place, f"{way} x{seconds / best:.2f}")
-    return line(name, picture[:NAME], chosen, f"{best:.3f}", "; ".join(shown.values()))
+        shown.setdefault(place, f"{way} x{times:.2f}")
+    return line(name, picture[:NAME], chosen, f"{seconds:.3f}", "; ".join(shown.values()))
 
 
 SPEED_HEAD = head(
