@@ -42,7 +42,7 @@ RUNTIMES: tuple[tuple[str, Choice], ...] = (
 ONNX_WHOLE_PIXELS = 2**18  # LR; it needs 2.4 GB for 510x339 at once
 MIDDLE = (384, 512)  # LR pixels at most, on which all ways are tried first
 FINALISTS = 4  # of those tried on the whole picture, which then take turns
-HOPELESS = 2.0  # times the best so far: not tried again, on more or warm
+HOPELESS = 2.0  # times the best on the middle: not tried on the whole picture
 OURS = "the engine's own"
 
 
@@ -98,14 +98,12 @@ def find_opponent(upscaler: Upscaler, subject: Subject, *, threads: int | None) 
 
 
 def _try(ways: Mapping[str, Enlarge], lr: RGB8) -> dict[str, float]:
-    """Return each way's seconds, after one run that is not counted unless it is hopelessly slow already."""
+    """Return each way's seconds, after one run that is not counted."""
     seconds: dict[str, float] = {}
     for name, enlarge in ways.items():
-        for _ in range(2):
-            (seconds[name],) = take_turns({name: partial(enlarge, lr)}, repeats=1)[name]
-            print(f"  (a): {name}, {seconds[name]:.3f} s", file=sys.stderr)
-            if seconds[name] > HOPELESS * min(seconds.values()):
-                break
+        enlarge(lr)
+        (seconds[name],) = take_turns({name: partial(enlarge, lr)}, repeats=1)[name]
+        print(f"  (a): {name}, {seconds[name]:.3f} s", file=sys.stderr)
     return seconds
 
 
