@@ -171,9 +171,13 @@ def test_classes_have_patches_of_the_size_that_was_ranked(tmp_path: Path) -> Non
             "iterations = 20\npatches = 'routed'\nstart = 'any'\npatch_size = 24",
             "patches of 32 LR pixels or more but got 24",
         ),
+        (
+            "iterations = 20\nround_weights = true\nprecision = '32-true'",
+            "precision = 'bf16-mixed' beside round_weights",
+        ),
     ],
 )
-def test_what_goes_on_from_a_model_says_from_which_and_has_whole_tiles(
+def test_what_a_branch_is_asked_for_has_to_fit_together(
     tmp_path: Path, more: str, told: str
 ) -> None:
     text = VALID.replace("iterations = 20", more, 1)

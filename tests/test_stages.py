@@ -364,6 +364,21 @@ def test_every_network_trains_in_bf16(
     assert all(bool(value.isfinite().all()) for value in trained.values())
 
 
+def test_a_branch_can_be_saved_with_the_weights_that_bf16_ran(
+    finished: Finished, tmp_path: Path
+) -> None:
+    asked = {"patches": "all", "precision": "bf16-mixed"}
+    plain = with_branch(finished.experiment, tmp_path / "plain", **asked)
+    rounded = with_branch(finished.experiment, tmp_path / "rounded", **asked, round_weights=True)
+
+    trained, saved = (load_file(stages.train_branch(each, 0)) for each in (plain, rounded))
+
+    assert not all(torch.equal(saved[name], trained[name]) for name in trained)
+    assert all(torch.equal(saved[name], trained[name].bfloat16().float()) for name in trained)
+    kept = torch.load(tmp_path / "rounded" / "branch-0" / "state.pt")["module"]
+    assert all(torch.equal(kept[name], trained[name]) for name in trained)
+
+
 @pytest.mark.parametrize("file", ["branch-1/best.safetensors", "joint/last.safetensors"])
 def test_a_branch_can_go_on_from_another_run(finished: Finished, tmp_path: Path, file: str) -> None:
     source = finished.experiment.run / file

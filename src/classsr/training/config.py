@@ -112,6 +112,7 @@ class BranchSchedule(Schedule):
     teacher: str | None = (
         None  # a checkpoint or released model whose hardest branch takes the place of HR
     )
+    round_weights: bool = False  # saves the weights as bf16 runs them (docs/training.md)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -126,6 +127,8 @@ class BranchSchedule(Schedule):
                 f"expected patches of {LR_PATCH} LR pixels, as they are ranked, or patches = 'all' "
                 f"but got {self.patch_size}"
             )
+        if self.round_weights and self.precision != "bf16-mixed":
+            raise ValueError("expected precision = 'bf16-mixed' beside round_weights")
         return self
 
 

@@ -9,6 +9,7 @@ run/
 └── errors/         last: a Class-Module that predicts errors (see `error_classifier`)
 """
 
+import copy
 import hashlib
 import logging
 from collections.abc import Iterator
@@ -266,7 +267,17 @@ def train_branch(experiment: Experiment, level: int) -> Path:
         _start_from(task.module, _same_branch(schedule.start, spec))
     if schedule.teacher is not None:
         task = _taught(task, schedule, experiment)
+    if schedule.round_weights:
+        task = replace(task, save=lambda module, path: save_branch(_rounded(module), spec, path))
     return train(task, schedule, folder=folder, device=experiment.device)
+
+
+def _rounded(branch: nn.Module) -> nn.Module:
+    """Return a copy with the weights that mixed precision runs: all of them rounded to bf16, kept as float32."""
+    branch = copy.deepcopy(branch)
+    for weights in branch.parameters():
+        weights.data = weights.data.bfloat16().float()
+    return branch
 
 
 def _taught(task: Task, schedule: BranchSchedule, experiment: Experiment) -> Task:
