@@ -134,7 +134,7 @@ def test_one_line_on_stderr_tells_what_was_done(run: CommandLine) -> None:
     tiles = np.array([[20, 20, 120, 220]], np.uint8).repeat(32, axis=0).repeat(32, axis=1)
     run.add("a.png", tiles[:, :, None].repeat(3, axis=2))
 
-    ended = run("upscale", "a.png", "--model", "fsrcnn-x4")
+    ended = run("upscale", "a.png", "--model", "fsrcnn-x4", "--route", "argmax")
 
     # 10,656 x 36 x 68 + 17,496 x 36 x 36 + 24,336 x 38 x 38 + 4 x 3,801,184 of 24,336 x 38 x 134: 80.0 %.
     sizes, shares = r"a_x4\.png: 128x32 -> 512x128", r"tiles per level 50 / 25 / 25 %"
