@@ -3,6 +3,7 @@
 Both take an LR picture in memory, uint8, and return SR in memory, uint8, as `Upscaler.upscale` does.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from classsr.canvas import PlacedCanvas, to_network
 from classsr.checkpoint import load_networks
 from classsr.costs import by_macs
 from classsr.engine import BATCH_PIXELS, PAPER_STEP
+from classsr.errors import OutOfMemoryError
 from classsr.image import Header
 from classsr.model import Model
 from classsr.networks import ErrorClassifier
@@ -76,7 +78,7 @@ def find_opponent(upscaler: Upscaler, subject: Subject, *, threads: int | None) 
     """Try the hardest branch everywhere in every runtime, precision and tile on one picture.
 
     All are tried on its middle; those that are not hopelessly slow there, on the whole picture; the fastest and the
-    engine's own then take turns.
+    engine's own then take turns. What does not fit into memory takes infinitely long.
     """
     ways: dict[str, Enlarge] = {OURS: partial(hardest, upscaler)}
     ways.update(_ways(upscaler.model, subject.lr, threads=threads))
@@ -87,7 +89,8 @@ def find_opponent(upscaler: Upscaler, subject: Subject, *, threads: int | None) 
         hopeful = [name for name, times in others.items() if times <= HOPELESS]
         seconds = _try({name: ways[name] for name in hopeful}, subject.lr)
         others |= _times_as_long(seconds)
-    final = dict.fromkeys([*list(_times_as_long(seconds))[:FINALISTS], OURS])
+    fastest = [name for name, times in _times_as_long(seconds).items() if math.isfinite(times)]
+    final = dict.fromkeys([*fastest[:FINALISTS], OURS])
     jobs = {name: partial(ways[name], subject.lr) for name in final}
     again = medians(take_turns(jobs, repeats=3))
     others |= _times_as_long(again)
@@ -98,11 +101,14 @@ def find_opponent(upscaler: Upscaler, subject: Subject, *, threads: int | None) 
 
 
 def _try(ways: Mapping[str, Enlarge], lr: RGB8) -> dict[str, float]:
-    """Return each way's seconds, after one run that is not counted."""
+    """Return each way's seconds, after one run that is not counted; infinity where memory runs out."""
     seconds: dict[str, float] = {}
     for name, enlarge in ways.items():
-        enlarge(lr)
-        (seconds[name],) = take_turns({name: partial(enlarge, lr)}, repeats=1)[name]
+        try:
+            enlarge(lr)
+            (seconds[name],) = take_turns({name: partial(enlarge, lr)}, repeats=1)[name]
+        except (OutOfMemoryError, MemoryError):
+            seconds[name] = math.inf
         print(f"  (a): {name}, {seconds[name]:.3f} s", file=sys.stderr)
     return seconds
 

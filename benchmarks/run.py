@@ -32,7 +32,7 @@ from classsr.metrics import psnr
 from classsr.model import Model, bundled_models, find_model
 from classsr.report import Seconds
 from classsr.upscaler import Upscaled, Upscaler
-from machine import describe, gemm_peak, medians, take_turns
+from machine import describe, gemm_peak, limit_memory, medians, take_turns
 from opponents import Enlarge, Opponent, ResearchWay, find_opponent, hardest, unrouted_window
 from processes import memory_table, startup_table
 from subjects import DATA, RGB8, SETS, Subject, subjects
@@ -284,6 +284,7 @@ def parse() -> tuple[Settings, list[str], Path | None]:
 def main() -> None:
     """Measure and print."""
     settings, models, out = parse()
+    limit_memory()
     lines = [
         "# Measured\n",
         f"{describe()}\n",

@@ -1,5 +1,6 @@
 """The tables of `run.py`, in Markdown: what was measured, and how it is summed up. Measures nothing."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -147,7 +148,8 @@ def tried_row(
     for way, times in others.items():
         runtime = way.partition(",")[0]
         place = way if "at once" in way else runtime
-        shown.setdefault(place, f"{way} x{times:.2f}")
+        took = f"x{times:.2f}" if math.isfinite(times) else "did not fit into memory"
+        shown.setdefault(place, f"{way} {took}")
     return line(name, picture[:NAME], chosen, f"{seconds:.3f}", "; ".join(shown.values()))
 
 
