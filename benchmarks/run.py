@@ -1,7 +1,7 @@
 """ClassSR against its own hardest branch everywhere and against the research code's way: same machine, same run.
 
     python benchmarks/run.py --quick                        # a try, two minutes a model
-    python benchmarks/run.py --out benchmarks/results.md    # what `make bench` runs
+    python benchmarks/run.py --out benchmarks/results.md    # what `make bench` runs: all released models, for hours
 
 (a) the hardest branch over the whole picture, in the fastest of all runtimes, precisions and tiles, which are tried on
 the middle of the first picture of every set, and on all of it where they may win; (b) the research code's way, each
@@ -255,7 +255,7 @@ def parse() -> tuple[Settings, list[str], Path | None]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="all pictures")
     configs = [find_model(name).config for name in bundled_models()]
-    routed = [each.name for each in configs if each.classifier is not None and each.scale == 4]
+    routed = [each.name for each in configs if each.classifier is not None]
     parser.add_argument("--models", nargs="+", default=routed, help="names or folders")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--pictures", type=int, default=3, help="of each set; 0: all")
