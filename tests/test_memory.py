@@ -253,3 +253,49 @@ def test_a_runtime_out_of_memory_goes_on_with_smaller_batches(name: str) -> None
     told = json.loads(done.stdout)
     assert told["notes"][0] == "out of memory with 64 windows at once; going on with half"
     assert told["difference"] <= 1e-5
+
+
+FAILED_FIRST = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from classsr.backends import open_backend
+from classsr.errors import OutOfMemoryError
+from classsr.model import find_model
+
+backend, model = open_backend(sys.argv[1], precision="f32", threads=1), find_model(sys.argv[2])
+hardest = len(model.config.levels) - 1
+random = np.random.default_rng(0)
+large, small = (random.random((1, 3, side, side), np.float32) for side in (1400, 48))
+plain = backend.branch(model, hardest)(small).copy()
+network = backend.branch(model, hardest)
+held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+plenty = resource.getrlimit(resource.RLIMIT_DATA)
+resource.setrlimit(resource.RLIMIT_DATA, (held + (300 << 20), plenty[1]))
+pending = [network.submit(each) for each in (large, small)] if hasattr(network, "submit") else []
+try:
+    pending[0]() if pending else network(large)
+    print("large fits")
+except OutOfMemoryError:
+    pass
+resource.setrlimit(resource.RLIMIT_DATA, plenty)
+for result in (*pending[1:], lambda: network(small), lambda: network(small)):
+    print(np.abs(result() - plain).max())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory")
+@pytest.mark.parametrize("model", ["fsrcnn-x4", "carn-x4", "compact-x4"])
+@pytest.mark.parametrize("name", ["openvino", "onnx", "torch"])
+def test_a_network_whose_first_batch_did_not_fit_is_right_afterwards(name: str, model: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAILED_FIRST, name, model],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    differences = done.stdout.split("\n")[:-1]
+    assert len(differences) == (3 if name == "openvino" else 2)
+    assert all(float(each) <= 1e-5 for each in differences)

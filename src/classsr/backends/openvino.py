@@ -1,6 +1,7 @@
 """OpenVINO: the default engine on a CPU. One dynamic-shape model per network."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from itertools import cycle
@@ -12,7 +13,7 @@ import openvino.properties as props
 from openvino.properties import hint
 
 from classsr.backends.base import AHEAD, Choice, Floats, Network, Pending, Precision, failure
-from classsr.errors import BackendError, OutOfMemoryError
+from classsr.errors import BackendError
 from classsr.model import Model
 
 TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
@@ -79,27 +80,43 @@ class OpenVINOBackend:
 
     def _load(self, path: Path, precision: Precision) -> Network:
         settings = self._settings | {hint.inference_precision(): TYPES[precision]}
-        try:
-            return OpenVINONetwork(self._core.compile_model(path, "CPU", settings))
-        except RuntimeError as exc:
-            raise BackendError(f"OpenVINO cannot load {path} ({exc}).") from exc
+
+        def compiled() -> ov.CompiledModel:
+            try:
+                return self._core.compile_model(path, "CPU", settings)
+            except (RuntimeError, MemoryError) as exc:
+                raise BackendError(f"OpenVINO cannot load {path} ({exc}).") from exc
+
+        return OpenVINONetwork(compiled)
 
 
 class OpenVINONetwork:
-    """A compiled model with several requests, so that one can be run while the result of another is used."""
+    """A compiled model with several requests, so that one can be run while the result of another is used.
 
-    def __init__(self, compiled: ov.CompiledModel) -> None:
-        self._compiled = compiled
-        self._alone = compiled.create_infer_request()  # disturbs none of those that are queued
-        self._requests = [compiled.create_infer_request() for _ in range(1 + AHEAD)]
+    After a failure it is compiled anew, and batches that were queued behind the one that failed are run again:
+    OpenVINO 2026.4 keeps the weights of a layer for which memory ran out before they were arranged, and what is run
+    with them is wrong without a word.
+    """
+
+    def __init__(self, compile_model: Callable[[], ov.CompiledModel]) -> None:
+        self._compile = compile_model
+        self._open()
+
+    def _open(self) -> None:
+        self._compiled = self._compile()
+        self._alone = self._compiled.create_infer_request()  # disturbs none that is queued
+        self._requests = [self._compiled.create_infer_request() for _ in range(1 + AHEAD)]
         self._queued = cycle(self._requests)
+        self._failed = False
 
     def __call__(self, batch: Floats) -> Floats:
         """Run a batch and wait for it."""
+        self._mend()
         return self._begin(self._alone, batch)()
 
     def submit(self, batch: Floats) -> Pending:
         """Begin with a batch; see `Queue.submit`."""
+        self._mend()
         return self._begin(next(self._queued), batch)
 
     def cancel(self) -> None:
@@ -110,7 +127,14 @@ class OpenVINONetwork:
             with suppress(RuntimeError):  # that it was cancelled
                 request.wait()
 
+    def _mend(self) -> None:
+        if self._failed:
+            self.cancel()  # what is queued is run again
+            self._compiled.release_memory()  # what the failed batch had got, as long as something refers to it
+            self._open()
+
     def _begin(self, request: ov.InferRequest, batch: Floats) -> Pending:
+        compiled = self._compiled
         lone = batch.size == LONE_PIXEL
         given = np.concatenate([batch, batch]) if lone else batch
         try:
@@ -120,6 +144,8 @@ class OpenVINONetwork:
             raise self._failure(batch, exc) from exc
 
         def result() -> Floats:
+            if self._failed or compiled is not self._compiled:
+                return self(batch)
             try:
                 while not request.wait_for(WAKE):
                     pass
@@ -132,7 +158,5 @@ class OpenVINONetwork:
         return result
 
     def _failure(self, batch: Floats, exc: Exception) -> BackendError:
-        error = failure("OpenVINO", batch, exc, OUT_OF_MEMORY)
-        if isinstance(error, OutOfMemoryError):
-            self._compiled.release_memory()  # what it has got for this batch
-        return error
+        self._failed = True
+        return failure("OpenVINO", batch, exc, OUT_OF_MEMORY)
