@@ -513,11 +513,13 @@ def test_evaluate_draws_quality_over_cost(run: CommandLine, pictures: Path) -> N
 def test_pack_makes_the_copies_that_are_asked_for(run: CommandLine) -> None:
     pairs = write_landscapes(run.folder / "hr", 1, 64, 80)
 
-    run("data", "pack", pairs, "pairs", "--workers", "1", "--shrinks", "1, 0.5", "--drawn", "1")
+    run(
+        "data", "pack", pairs, "pairs", "--workers", "1", "--shrinks", "1, 0.5, 1.5", "--drawn", "1"
+    )
 
     packed = [(each.name, each.shrink) for each in open_pairs(run.folder / "pairs").entries]
     names = ["00.png", "drawn-000"]
-    assert packed == [(name, shrink) for name in names for shrink in (1.0, 0.5)]
+    assert packed == [(name, shrink) for name in names for shrink in (1.0, 0.5, 1.5)]
 
 
 def test_pack_makes_what_a_config_says(run: CommandLine) -> None:
@@ -534,7 +536,7 @@ def test_pack_makes_what_a_config_says(run: CommandLine) -> None:
     assert not (run.folder / "others").exists()
 
 
-@pytest.mark.parametrize("shrinks", ["", "0", "1.5", "1,1", "1;0.5", "nan"])
+@pytest.mark.parametrize("shrinks", ["", "0", "2.5", "1,1", "1;0.5", "nan"])
 def test_pack_refuses_senseless_copies(run: CommandLine, shrinks: str) -> None:
     pairs = write_landscapes(run.folder / "hr", 1, 64, 80)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from classsr.training.losses import average_loss, class_loss
+from classsr.training.losses import LEAST_SQUARE, average_loss, class_loss, rmse_loss
 
 TOLERANCE = 1e-9
 
@@ -134,3 +134,35 @@ def test_an_undecided_row_is_driven_apart() -> None:
     (gradient,) = torch.autograd.grad(class_loss(logits.softmax(dim=1)), logits)
 
     assert gradient[0, 0] < 0 < gradient[0, 2]
+
+
+@given(hnp.arrays(np.float64, (3, 3, 4, 5), elements=st.floats(-1, 1)))
+def test_rmse_is_the_mean_of_every_patchs_own(difference: npt.NDArray[Any]) -> None:
+    sr = torch.from_numpy(difference)
+
+    loss = rmse_loss(sr, torch.zeros_like(sr))
+
+    norms = np.linalg.norm(difference.reshape(3, -1), axis=1) / np.sqrt(3 * 4 * 5)
+    assert norms.mean() <= float(loss) + TOLERANCE
+    assert float(loss) <= norms.mean() + np.sqrt(LEAST_SQUARE)
+    assert float(rmse_loss(sr[:1], sr[:1])) == pytest.approx(np.sqrt(LEAST_SQUARE))
+
+
+def test_patches_pull_equally_hard_by_rmse_whatever_their_error() -> None:
+    small = torch.full((1, 3, 4, 4), 0.02, dtype=torch.float64)
+    sr = torch.cat([small, 20 * small]).requires_grad_()
+
+    torch.autograd.backward(rmse_loss(sr, torch.zeros_like(sr)))
+
+    assert sr.grad is not None
+    pulls = sr.grad.flatten(1).norm(dim=1)
+    assert float(pulls[0] / pulls[1]) == pytest.approx(1, rel=0.01)
+
+
+def test_a_patch_without_an_error_has_a_gradient_that_is_a_number() -> None:
+    sr = torch.zeros(1, 3, 4, 4, requires_grad=True)
+
+    torch.autograd.backward(rmse_loss(sr, torch.zeros_like(sr)))
+
+    assert sr.grad is not None
+    assert sr.grad.abs().max() == 0

@@ -7,7 +7,15 @@ import pytest
 from PIL import Image
 
 from classsr.data.drawn import drawn
-from classsr.data.pairs import SHRINKS, crop_to_multiple, make_pairs, open_pairs, pack, to_eight_bit
+from classsr.data.pairs import (
+    SHRINKS,
+    copy_of,
+    crop_to_multiple,
+    make_pairs,
+    open_pairs,
+    pack,
+    to_eight_bit,
+)
 from classsr.errors import InputError, OutputError
 from classsr.image import Picture, write
 from classsr.resize import resize
@@ -37,6 +45,27 @@ def test_hr_is_the_shrunk_picture_cropped_to_a_multiple_of_the_scale(
         shrunk = resize(np.asarray(Image.open(hr_folder / entry.name)), entry.shrink)
         height, width = (4 * (side // 4) for side in shrunk.shape[:2])
         np.testing.assert_array_equal(pairs.hr(index), shrunk[:height, :width])
+
+
+@pytest.mark.parametrize("factor", [1.25, 1.5, 2.0])
+def test_a_copy_above_one_is_the_middle_enlarged_to_the_pictures_size(factor: float) -> None:
+    picture = landscape(120, 180)
+    top, bottom, left, right = (
+        round(side * (1 + sign / factor) / 2) for side in (120, 180) for sign in (-1, 1)
+    )
+
+    copy = copy_of(picture, factor)
+
+    assert copy.shape == picture.shape
+    np.testing.assert_array_equal(copy, resize(picture[top:bottom, left:right], factor))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 7), (90, 61), (719, 1279)])
+def test_a_copy_above_one_has_the_pictures_size_within_two_pixels(size: tuple[int, int]) -> None:
+    copy = copy_of(np.full((*size, 3), 77, np.uint8), 1.5)
+
+    assert max(abs(a - b) for a, b in zip(copy.shape[:2], size, strict=True)) <= 2
+    assert (copy == 77).all()
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -311,8 +311,8 @@ def test_a_teacher_of_another_scale_is_refused(finished: Finished, tmp_path: Pat
         stages.train_branch(experiment, 0)
 
 
-@pytest.mark.parametrize("loss", ["l1", "l2"])
-def test_a_branch_learns_by_the_mean_of_absolute_or_squared_errors(
+@pytest.mark.parametrize("loss", ["l1", "l2", "rmse"])
+def test_a_branch_learns_by_the_loss_that_is_asked_for(
     finished: Finished, tmp_path: Path, loss: str
 ) -> None:
     still = {"learning_rate": 1e-30, "final_learning_rate": 0.0}
@@ -330,7 +330,12 @@ def test_a_branch_learns_by_the_mean_of_absolute_or_squared_errors(
     )
     with torch.no_grad():
         error = (network(to_tensor(lr, CPU)) - to_tensor(hr, CPU)).double()
-    expected = error.abs().mean() if loss == "l1" else (error**2).mean()
+    squares = (error**2).mean(dim=(1, 2, 3))
+    expected = {
+        "l1": error.abs().mean(),
+        "l2": squares.mean(),
+        "rmse": (squares + 1e-6).sqrt().mean(),
+    }[loss]
     noted = [line["loss"] for line in metrics(tmp_path / "branch-0") if "loss" in line]
     assert noted == [pytest.approx(float(expected), rel=1e-4)]
 

@@ -20,16 +20,16 @@ def shrinks_of(text: str) -> tuple[float, ...]:
     """Read the factors of `--shrinks`.
 
     Raises:
-        UsageError: it is no list of different numbers above 0 and up to 1.
+        UsageError: it is no list of different numbers above 0 and up to 2.
 
     """
     try:
         factors = tuple(float(part) for part in text.split(","))
     except ValueError:
         factors = ()
-    if not factors or len(set(factors)) < len(factors) or not all(0 < f <= 1 for f in factors):
+    if not factors or len(set(factors)) < len(factors) or not all(0 < f <= 2 for f in factors):
         raise UsageError(
-            f"Expected different numbers above 0 and up to 1, such as 1,0.8,0.6, for --shrinks but got {text!r}."
+            f"Expected different numbers above 0 and up to 2, such as 1,0.8,0.6, for --shrinks but got {text!r}."
         )
     return factors
 
@@ -45,7 +45,7 @@ def pack(
         str | None,
         typer.Option(
             metavar="F,F,...",
-            help="Copies to make, 1 being the picture itself; 1,0.9,0.8,0.7,0.6 by default.",
+            help="Copies to make, 1 being the picture itself, 1.5 its middle enlarged; 1,0.9,0.8,0.7,0.6 by default.",
         ),
     ] = None,
     drawn: Annotated[
@@ -59,7 +59,7 @@ def pack(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
-    """Make LR and HR pairs of every picture and of its shrunk copies."""
+    """Make LR and HR pairs of every picture and of its copies."""
     from classsr.data.pairs import SHRINKS
     from classsr.data.pairs import pack as pack_pairs
 

@@ -78,14 +78,23 @@ def to_eight_bit(samples: Samples) -> RGB8:
 def make_pairs(
     source: Source, *, scale: int, shrinks: Sequence[float]
 ) -> list[tuple[float, RGB8, RGB8]]:
-    """Read or draw a picture and return (shrink, LR, HR) for each shrunk copy; 16 bits are rounded to 8."""
+    """Read or draw a picture and return (shrink, LR, HR) for each copy; 16 bits are rounded to 8."""
     rgb = drawn(source) if isinstance(source, int) else to_eight_bit(read(source).rgb)
     pairs = []
     for shrink in shrinks:
-        hr = crop_to_multiple(rgb if shrink == 1.0 else resize(rgb, shrink), scale)
+        hr = crop_to_multiple(copy_of(rgb, shrink), scale)
         if 0 not in hr.shape:
             pairs.append((shrink, resize(hr, 1 / scale), hr))
     return pairs
+
+
+def copy_of(rgb: RGB8, shrink: float) -> RGB8:
+    """Shrink a picture; above 1 enlarge its middle to the picture's size, as soft as large photographs are."""
+    if shrink > 1.0:
+        height, width = (max(1, round(side / shrink)) for side in rgb.shape[:2])
+        top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
+        rgb = rgb[top : top + height, left : left + width]
+    return rgb if shrink == 1.0 else resize(rgb, shrink)
 
 
 def _name_and_content(source: Source) -> tuple[str, bytes]:
@@ -111,7 +120,7 @@ def pack(
         hr_folder: HR pictures, all used.
         out: folder to create or refill; `pairs.json` is written last, so that a broken run leaves none.
         scale: HR size over LR size.
-        shrinks: factors of the copies, 1.0 for the picture itself.
+        shrinks: factors of the copies, 1.0 for the picture itself (see `copy_of`).
         draw: how many pictures to draw besides (see `drawn`).
         workers: processes.
         progress: called with (pictures done, pictures in all).

@@ -65,8 +65,8 @@ class ModelConfig(_Section):
 class DataConfig(_Section):
     """How pairs are made of the pictures, and divided."""
 
-    shrinks: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
-        SHRINKS  # the copies of every picture; 1 is the picture itself
+    shrinks: Annotated[tuple[Annotated[float, Field(gt=0, le=2)], ...], Field(min_length=1)] = (
+        SHRINKS  # the copies of every picture; 1 is the picture itself, above it its enlarged middle
     )
     drawn: Annotated[int, Field(ge=0)] = 0  # pages, charts, screens and drawings besides
     validation_pictures: Positive  # held out of training, with all their shrunk copies
@@ -108,7 +108,9 @@ class BranchSchedule(Schedule):
     )
     patch_size: Annotated[int, Field(ge=16)] = LR_PATCH  # LR pixels; another not with "class"
     start: str | None = None  # a checkpoint or released model that has this branch, for any scale
-    loss: Literal["l1", "l2"] = "l1"  # l1 as in the paper; l2, late, is worth 0.02 dB (docs/log.md)
+    loss: Literal["l1", "l2", "rmse"] = (
+        "l1"  # l1 as in the paper; rmse, the mean of every patch's, is the best late (docs/log.md)
+    )
     teacher: str | None = (
         None  # a checkpoint or released model whose hardest branch takes the place of HR
     )

@@ -4,6 +4,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+LEAST_SQUARE = 1e-6  # a quarter of a grey level: keeps the root's gradient finite
+
 
 def class_loss(probabilities: Tensor) -> Tensor:
     """Push each sub-image towards one level: mean of (M - 1) - sum over i < j of |P_i - P_j| (eq. 6).
@@ -33,6 +35,19 @@ def average_loss(probabilities: Tensor) -> Tensor:
     batch, levels = probabilities.shape
     distance = (probabilities.sum(dim=0) - batch / levels).abs().sum()
     return distance / (2 * batch * (levels - 1) / levels)
+
+
+def rmse_loss(sr: Tensor, hr: Tensor) -> Tensor:
+    """Return the mean over patches of the root of each patch's mean squared error.
+
+    Between squared errors, which a few hard patches decide, and PSNR, which smooth ones do.
+
+    Args:
+        sr: (B, 3, H, W).
+        hr: the same.
+
+    """
+    return ((sr - hr).square().mean(dim=(1, 2, 3)) + LEAST_SQUARE).sqrt().mean()
 
 
 def from_all_processes(rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ run/
 import copy
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -43,13 +43,17 @@ from classsr.training.branch_errors import BranchErrors
 from classsr.training.collapse import collapse, health, start_afresh
 from classsr.training.config import BranchSchedule, Config, LossWeights, load_config
 from classsr.training.loop import Task, to_tensor, train
-from classsr.training.losses import average_loss, class_loss, from_all_processes
+from classsr.training.losses import average_loss, class_loss, from_all_processes, rmse_loss
 from classsr.training.routed import levels_of
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 CHUNK = 64  # patches enlarged at once outside training
-PIXEL_LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
+PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "rmse": rmse_loss,
+}
 SCARCE = 0.05  # a level that gets less than this share is reported
 
 Section = TypeVar("Section")
