@@ -139,20 +139,18 @@ def cover(
             mine = best == level
             if not (free & mine).any():
                 continue
-            gained = _integral(worth - finite[:, :, level])
+            gains, allowed = worth - finite[:, :, level], possible[:, :, level]
             taken = True
             for rows, columns in shapes:
                 if taken:
-                    wanted = _integral(free & mine)
-                    allowed = _integral(free & possible[:, :, level])
-                if not wanted[-1, -1]:
+                    integrals = _integral(np.stack([gains, free & allowed, free & mine]))
+                if not integrals[-1, -1, -1]:
                     break
-                saved = _sums(gained, rows, columns)
+                saved, may, want = _sums(integrals, rows, columns)
                 saved -= price * costs[level].window(*grid.window(rows, columns))
                 if side == rows == columns == 1:
                     saved[:] = np.inf  # whatever is left
-                saved[_sums(allowed, rows, columns) < rows * columns] = -np.inf
-                saved[_sums(wanted, rows, columns) == 0] = -np.inf
+                saved[(may < rows * columns) | (want == 0)] = -np.inf
                 corners = _take_best(saved, rows, columns)
                 for row, column in corners:
                     free[row : row + rows, column : column + columns] = False
@@ -192,20 +190,19 @@ def _shapes(most: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def _integral(values: NDArray[Any]) -> NDArray[Any]:
-    """Sum over everything above and to the left: (rows + 1, columns + 1)."""
-    dtype = np.int64 if values.dtype == bool else np.float64
-    total = np.zeros((values.shape[0] + 1, values.shape[1] + 1), dtype)
-    total[1:, 1:] = values.cumsum(axis=0, dtype=dtype).cumsum(axis=1)
+    """Sum over everything above and to the left: (..., rows, columns) -> (..., rows + 1, columns + 1)."""
+    total = np.zeros((*values.shape[:-2], values.shape[-2] + 1, values.shape[-1] + 1))
+    values.cumsum(axis=-2).cumsum(axis=-1, out=total[..., 1:, 1:])
     return total
 
 
 def _sums(integral: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     """Sum over every window of so many rows and columns."""
     return np.asarray(
-        integral[rows:, columns:]
-        - integral[:-rows, columns:]
-        - integral[rows:, :-columns]
-        + integral[:-rows, :-columns]
+        integral[..., rows:, columns:]
+        - integral[..., :-rows, columns:]
+        - integral[..., rows:, :-columns]
+        + integral[..., :-rows, :-columns]
     )
 
 
