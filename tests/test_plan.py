@@ -166,18 +166,36 @@ def test_an_infinite_error_rules_a_level_out() -> None:
 # --- Bands ---
 
 
-@given(height=st.integers(1, 3000), width=st.integers(1, 3000), pixels=st.integers(1, 10**6))
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    pixels=st.integers(1, 10**6),
+    most=st.integers(1, 10**6),
+)
 def test_bands_follow_each_other_and_hold_whole_blocks(
-    height: int, width: int, pixels: int
+    height: int, width: int, pixels: int, most: int
 ) -> None:
     grid = TileGrid(height, width, tile=TILE, step=TILE)
 
-    found = bands(grid, pixels)
+    found = bands(grid, pixels, most=most)
 
     assert [row for rows in found for row in rows] == list(range(grid.shape[0]))
+    largest = max(SIDES)
     for rows in found[:-1]:
-        assert len(rows) in SIDES
-        assert len(rows) == 1 or len(rows) * TILE * width <= pixels
+        assert len(rows) in SIDES or len(rows) % largest == 0
+        area = len(rows) * TILE * width
+        assert area <= (pixels if len(rows) > largest else most) or len(rows) == 1
+
+
+def test_bands_are_as_high_as_they_may_be() -> None:
+    grid = TileGrid(40 * TILE, TILE, tile=TILE, step=TILE)
+
+    def highest(pixels: int, most: int) -> int:
+        return len(bands(grid, pixels * TILE**2, most=most * TILE**2)[0])
+
+    assert highest(1, 8) == highest(15, 8) == highest(1, 40) == 8
+    assert highest(16, 8) == highest(23, 40) == 16
+    assert highest(40, 7) == highest(1, 4) == 4
 
 
 @given(case=maps(), data=st.data())

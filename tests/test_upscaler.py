@@ -363,7 +363,7 @@ def test_alpha_of_every_kind_goes_through_files_and_bands(
     pixels = noise(300, 40, dtype=dtype)
     alpha = np.random.default_rng(1).choice(np.array(alphas, dtype), (300, 40))
     image.write(Picture(pixels, alpha), tmp_path / "in.png")
-    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 2 * TILE * 40)
+    monkeypatch.setattr("classsr.planner.MOST_PIXELS", 2 * TILE * 40)
     monkeypatch.setattr("classsr.source.HELD_PIXELS", held)
 
     upscaler_on(FakeBackend(repeating)).upscale_file(tmp_path / "in.png", tmp_path / "out.png")
@@ -573,7 +573,7 @@ def test_windows_run_in_as_few_batches_as_memory_allows(rows: int, columns: int,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("classsr.engine.BATCH_PIXELS", limit)
-        patch.setattr("classsr.planner.bands", lambda grid, pixels: [range(grid.shape[0])])
+        patch.setattr("classsr.planner.bands", lambda grid, *_, **__: [range(grid.shape[0])])
         upscaler_on(backend).upscale(noise(rows * TILE, columns * TILE))
 
     for size in {shape[2:] for _, shape in backend.calls}:
@@ -732,7 +732,7 @@ def test_bands_do_not_show(
     routes = ("argmax", "1")
     whole = [upscaler.upscale(picture, route=route) for route in routes]
 
-    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 2 * TILE * size[1])
+    monkeypatch.setattr("classsr.planner.MOST_PIXELS", 2 * TILE * size[1])
     plans: list[Plan] = []
     banded = [upscaler.upscale(picture, route=route, planned=plans.append) for route in routes]
 
@@ -751,7 +751,7 @@ def test_a_real_network_gives_the_same_in_bands(
     upscaler = upscaler_on(OneLevel(openvino, 2), halo=RADIUS)
     whole = upscaler.upscale(pixels)
 
-    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 2 * TILE * size[1])
+    monkeypatch.setattr("classsr.planner.MOST_PIXELS", 2 * TILE * size[1])
     banded = upscaler.upscale(pixels)
 
     np.testing.assert_allclose(banded.image.astype(int), whole.image, atol=1)
@@ -764,7 +764,7 @@ def test_a_large_file_is_read_in_bands(
     rgba = np.concatenate([noise(300, 70), noise(300, 70, seed=1)[:, :, :1]], axis=2)
     Image.fromarray(rgba).save(tmp_path / "in.png")
     upscaler = upscaler_on(FakeBackend(repeating))
-    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 2 * TILE * 70)
+    monkeypatch.setattr("classsr.planner.MOST_PIXELS", 2 * TILE * 70)
     monkeypatch.setattr("classsr.source.HELD_PIXELS", held)
 
     upscaler.upscale_file(tmp_path / "in.png", tmp_path / "out.png")
@@ -1034,7 +1034,7 @@ def test_nothing_is_spent_on_what_is_fully_transparent(
     monkeypatch: pytest.MonkeyPatch, held: int, size: tuple[int, int]
 ) -> None:
     monkeypatch.setattr("classsr.source.HELD_PIXELS", held)
-    monkeypatch.setattr("classsr.planner.BAND_PIXELS", 1)
+    monkeypatch.setattr("classsr.planner.MOST_PIXELS", 1)
     costs = by_macs(find_model("compact-x4").config)
     upscaler = Upscaler("compact-x4", precision="f32", costs=costs)
     pixels = noise(*size)

@@ -58,11 +58,17 @@ class Band:
     groups: tuple[Group, ...]
 
 
-def bands(grid: TileGrid, pixels: int) -> list[range]:
-    """Cut the rows of tiles into bands as high as the largest blocks, or less high where that is too many LR pixels."""
+def bands(grid: TileGrid, pixels: int, *, most: int) -> list[range]:
+    """Cut the rows of tiles into bands that are run one after the other.
+
+    A band is as high as the largest blocks; several times as high as long as that is no more than `pixels` LR pixels,
+    since an engine prepares for every size of block again in every band; less high where it would be more than `most`.
+    """
     rows, _ = grid.shape
-    most = max(pixels // (grid.step * grid.width), 1)
-    height = max(side for side in SIDES if side <= most)
+    row = grid.step * grid.width
+    height = max(side for side in SIDES if side <= max(most // row, 1))
+    if height == max(SIDES):
+        height *= max(pixels // (row * height), 1)
     return [range(top, min(top + height, rows)) for top in range(0, rows, height)]
 
 

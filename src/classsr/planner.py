@@ -21,7 +21,8 @@ from classsr.tiles import TileGrid
 LARGEST = (
     16  # tiles to a side of a block where one level serves all; the whole at once is hardly faster
 )
-BAND_PIXELS = 2**22  # LR pixels in a band at most: 200 MB of the enlarged picture in 8 bits
+BAND_PIXELS = 2**21  # LR pixels in a band as a rule: 100 MB of the enlarged picture in 8 bits
+MOST_PIXELS = 2**22  # at most, where the largest blocks ask for more
 TRIES = 8  # plans made for one picture at most; 2 to 4 as a rule
 WORTH = 0.6  # of the hardest level's cost: where the easiest costs more, nothing is judged
 PLANNING = 0.005  # seconds that seeking a plan takes for a small picture (docs/log.md)
@@ -88,7 +89,7 @@ class Planner:
 
     def __init__(self, height: int, width: int, *, tile: int, costs: Costs) -> None:
         self.grid = TileGrid(height, width, tile=tile, step=tile)
-        self.rows = bands(self.grid, BAND_PIXELS)
+        self.rows = bands(self.grid, BAND_PIXELS, most=MOST_PIXELS)
         self._costs = costs
         self._hardest = len(costs.levels) - 1
         self._judging = len(self.grid) * costs.classifier
@@ -106,7 +107,7 @@ class Planner:
     def one_level(self, level: int, reason: str) -> Plan:
         """Plan one level for all, in as few and equal blocks as memory allows, without the Class-Module."""
         rows, columns = self.grid.shape
-        high = min(LARGEST, max(BAND_PIXELS // (self.grid.tile * self.grid.width), 1))
+        high = min(LARGEST, max(MOST_PIXELS // (self.grid.tile * self.grid.width), 1))
         found = []
         for tops in np.array_split(np.arange(rows), math.ceil(rows / high)):
             members: dict[tuple[int, int], list[tuple[int, ...]]] = {}
