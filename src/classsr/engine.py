@@ -380,9 +380,9 @@ def _unseen(source: Source, grid: TileGrid, bands: list[range]) -> NDArray[np.bo
 
 def _extent(grid: TileGrid, blocks: Blocks) -> tuple[int, int]:
     """Return the first LR row that the windows of these blocks cover, and the row after the last."""
-    tops = [grid.origin(block)[0] for block in blocks]
-    bottoms = [grid.cell(block).bottom for block in blocks]
-    return min(tops), max(bottoms)
+    heights = np.minimum(grid.tile + (blocks[:, 2] - 1) * grid.step, grid.height)
+    tops = np.minimum(blocks[:, 0] * grid.step, grid.height - heights)
+    return int(tops.min()), int((tops + heights).max())
 
 
 def _area(grid: TileGrid, blocks: Blocks, halo: int) -> int:
