@@ -23,7 +23,8 @@ LARGEST = (
 )
 BAND_PIXELS = 2**21  # LR pixels in a band as a rule: 100 MB of the enlarged picture in 8 bits
 MOST_PIXELS = 2**22  # at most, where the largest blocks ask for more
-TRIES = 8  # plans made for one picture at most; 2 to 4 as a rule
+TRIES = 8  # plans made for one picture at most, to spend a budget
+FEWER = 4  # to meet a loss: of a small picture another plan saves less than making it takes
 WORTH = 0.6  # of the hardest level's cost: where the easiest costs more, nothing is judged
 PLANNING = 0.005  # seconds that seeking a plan takes for a small picture (docs/log.md)
 SPARE = 0.03  # of a budget that may be left over
@@ -154,6 +155,7 @@ class Planner:
             weighted,
             slack=lambda plan: loss - (plan.loss or 0.0),
             near=near,
+            tries=FEWER,
             rises=False,
             start=price_of(weighted, self._alone, lambda levels: total(weighted, levels) > most),
             reason=f"The cheapest that is predicted to lose at most {loss:g} dB.",
@@ -180,6 +182,7 @@ class Planner:
             weighted,
             slack=lambda plan: budget - plan.cost,
             near=SPARE * budget,
+            tries=TRIES,
             rises=True,
             start=price_of(weighted, self._alone, lambda levels: self._alone[levels].sum() <= most),
             reason=f"The best predicted for at most {share:.3g} of what the hardest branch everywhere costs.",
@@ -210,6 +213,7 @@ class Planner:
         *,
         slack: Callable[[Plan], float],
         near: float,
+        tries: int,
         rises: bool,
         start: float,
         reason: str,
@@ -226,7 +230,7 @@ class Planner:
         inside: tuple[float, float] | None = None
         outside: tuple[float, float] | None = None
         at, step = start, STEP
-        for _ in range(TRIES):
+        for _ in range(tries):
             plan = self._at_price(weighted, math.exp(at), reason)
             left = slack(plan)
             if left >= 0:
