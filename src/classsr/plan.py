@@ -152,11 +152,11 @@ def cover(
                     integrals = _integral(np.stack([gains, free & allowed, free & mine]))
                 if not integrals[-1, -1, -1]:
                     break
-                saved, may, want = _sums(integrals, rows, columns)
+                saved, allowed_in, wanted_in = _sums(integrals, rows, columns)
                 saved -= price * costs[level].window(*grid.window(rows, columns))
                 if side == rows == columns == 1:
                     saved[:] = np.inf  # whatever is left
-                saved[(may < rows * columns) | (want == 0)] = -np.inf
+                saved[(allowed_in < rows * columns) | (wanted_in == 0)] = -np.inf
                 corners = _take_best(saved, rows, columns)
                 for row, column in corners:
                     free[row : row + rows, column : column + columns] = False
