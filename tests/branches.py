@@ -1,5 +1,6 @@
 """Small branches of every kind, and what tests fill them with."""
 
+import math
 from functools import partial
 
 import torch
@@ -15,6 +16,7 @@ from classsr.networks import (
     build_branch,
 )
 from classsr.networks.branch import BranchKind, sizes
+from classsr.networks.quantized import HIGH, QuantizedConv
 
 WIDTH, DEPTH = 8, 2
 # The same networks with fewer blocks, for BRANCHES.
@@ -52,6 +54,8 @@ def randomise(module: nn.Module) -> None:
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             layer.get_buffer("running_mean").normal_(std=0.25)
             layer.get_buffer("running_var").uniform_(0.5, 2)
+        if isinstance(layer, QuantizedConv):
+            layer.log_step.data.fill_(math.log(4 / HIGH))  # values of order 1 fall within it
 
 
 def make_positive(module: nn.Module) -> None:

@@ -229,12 +229,13 @@ def test_every_kind_of_branch_agrees_with_the_plain_path(
 
         found = backend.branch(model, 0)(batch)
 
-        assert distance(found, plain) <= TOLERANCE[precision]
+        quantized = model.config.levels[0].quantized
+        assert distance(found, plain) <= TOLERANCE["f32" if quantized else precision]
 
 
 @pytest.mark.timing
 def test_openvino_stops_before_the_next_layer_and_goes_on_later() -> None:
-    network = load("openvino", "f32").backend.branch(find_model("compact-x4"), 3)
+    network = load("openvino", "f32").backend.branch(find_model("compact-x4"), -1)
     assert isinstance(network, Queue)
     large = noise((4, 256, 256), seed=1)
     network.submit(large)()
@@ -254,7 +255,7 @@ def test_openvino_stops_before_the_next_layer_and_goes_on_later() -> None:
         pytest.fail(f"Stopping took {stopped:.2f} s, two batches take {2 * whole:.2f} s.")
 
     small = noise((2, 9, 31), seed=2)
-    expected = load("onnx", "f32").backend.branch(find_model("compact-x4"), 3)(small)
+    expected = load("onnx", "f32").backend.branch(find_model("compact-x4"), -1)(small)
     assert distance(network.submit(small)(), expected) <= TOLERANCE["f32"]
 
 

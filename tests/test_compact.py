@@ -105,10 +105,10 @@ def test_compact_equals_its_description_written_out(scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("reparameterised", [True, False])
+@pytest.mark.parametrize("form", [{}, {"reparameterised": True}, {"quantized": True}])
 @pytest.mark.parametrize("width", [8, 48])  # 48: as many as the last convolution has outputs at x4
-def test_a_fresh_network_is_bicubic(width: int, reparameterised: bool, scale: int) -> None:
-    branch = Compact(width, scale, depth=2, reparameterised=reparameterised)
+def test_a_fresh_network_is_bicubic(width: int, form: dict[str, bool], scale: int) -> None:
+    branch = Compact(width, scale, depth=2, **form)
     x = torch.rand(2, 3, 7, 9)
 
     assert torch.equal(branch(x), Bicubic(scale)(x))
@@ -133,9 +133,9 @@ def test_a_fresh_network_sees_nothing_in_what_is_flat(reparameterised: bool) -> 
     assert detail[:, :, inner, inner].abs().mean() > 0.1
 
 
-@pytest.mark.parametrize("reparameterised", [True, False])
-def test_a_deep_fresh_network_neither_dies_nor_explodes(reparameterised: bool) -> None:
-    branch = Compact(32, 4, depth=16, reparameterised=reparameterised)
+@pytest.mark.parametrize("form", [{}, {"reparameterised": True}, {"quantized": True}])
+def test_a_deep_fresh_network_neither_dies_nor_explodes(form: dict[str, bool]) -> None:
+    branch = Compact(32, 4, depth=16, **form)
     x = torch.rand(2, 3, 32, 32)
 
     features = branch.body[:-1](x)  # before the last convolution, which is silent

@@ -422,6 +422,31 @@ def test_a_branch_for_another_scale_gives_all_but_what_makes_the_output(
         assert name in fresh or torch.equal(value, theirs[name])
 
 
+def test_a_branch_of_integers_starts_from_the_same_network_in_floats(
+    finished: Finished, tmp_path: Path
+) -> None:
+    spec = BranchSpec("compact", 4, 4, depth=1)
+    other = build_branch(spec)
+    save_branch(other, spec, tmp_path / "floats.safetensors")
+    still = schedule(4, 2) | {"learning_rate": 1e-30, "final_learning_rate": 0.0}
+    integers = {"network": "compact-int8", "width": 4, "depth": 1}
+    asked = {
+        "model": {"scale": 4, "branches": [integers] * 2},
+        "branch": still | {"patches": "all", "start": str(tmp_path / "floats.safetensors")},
+    }
+    config = Config.model_validate(CONFIG.model_dump() | asked)
+
+    path = stages.train_branch(replace(finished.experiment, config=config, run=tmp_path), 0)
+
+    branch, _ = load_branch(path)
+    theirs = other.state_dict()
+    steps = {name: value for name, value in branch.state_dict().items() if name not in theirs}
+    assert set(steps) == {f"body.{k}.{name}" for k in (2, 4) for name in ("log_step", "calibrated")}
+    assert all(steps[f"body.{k}.calibrated"] for k in (2, 4))
+    for name, value in theirs.items():
+        torch.testing.assert_close(branch.state_dict()[name], value, rtol=0, atol=1e-20)
+
+
 def test_a_branch_goes_on_only_from_one_of_its_sizes(finished: Finished, tmp_path: Path) -> None:
     source = finished.experiment.run / "branch-1" / BEST
     experiment = with_branch(finished.experiment, tmp_path, patches="all", start=str(source))

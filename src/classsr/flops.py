@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
 
 def _layer_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
     """Count one layer; biases, activations and additions are not counted, as is usual in the field."""
@@ -12,9 +14,8 @@ def _layer_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
         return inputs.numel() // inputs.shape[1] * layer.weight.numel()
     if isinstance(layer, nn.Conv2d):
         return output.numel() // output.shape[1] * layer.weight.numel()
-    if isinstance(layer, nn.Linear):
-        return output.numel() // output.shape[-1] * layer.weight.numel()
-    return 0
+    assert isinstance(layer, nn.Linear)
+    return output.numel() // output.shape[-1] * layer.weight.numel()
 
 
 def count_macs(module: nn.Module, height: int, width: int) -> int:
@@ -31,7 +32,8 @@ def count_macs(module: nn.Module, height: int, width: int) -> int:
         total += _layer_macs(layer, inputs[0], output)
 
     for layer in module.modules():
-        layer.register_forward_hook(add)
+        if isinstance(layer, COUNTED):
+            layer.register_forward_hook(add)
     with torch.no_grad():
         module(torch.empty(1, 3, height, width, device="meta"))
     return total

@@ -52,6 +52,11 @@ class Level:
         sizes = "x".join(str(size) for size in (self.width, self.depth) if size is not None)
         return f"{self.network}-{sizes}" if sizes else self.network
 
+    @property
+    def quantized(self) -> bool:
+        """Whether it computes in 8-bit integers; the little that it does not, it does in float32."""
+        return self.network.endswith("-int8")
+
 
 @dataclass(frozen=True, slots=True)
 class ClassifierInfo:

@@ -76,7 +76,8 @@ class OpenVINOBackend:
 
     def branch(self, model: Model, level: int) -> Network:
         """Load one branch; see `Backend.branch`."""
-        return self._load(model.path(model.config.levels[level].file), self.precision)
+        found = model.config.levels[level]
+        return self._load(model.path(found.file), "f32" if found.quantized else self.precision)
 
     def _load(self, path: Path, precision: Precision) -> Network:
         settings = self._settings | {hint.inference_precision(): TYPES[precision]}

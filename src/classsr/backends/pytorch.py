@@ -50,7 +50,8 @@ class PyTorchBackend:
     def branch(self, model: Model, level: int) -> Network:
         """Load one branch; see `Backend.branch`."""
         branch = as_branch(self._networks(model).branches[level])
-        return self._network(branch.fold(), self.precision)
+        quantized = model.config.levels[level].quantized
+        return self._network(branch.fold(), "f32" if quantized else self.precision)
 
     def _networks(self, model: Model) -> Networks:
         if model.folder not in self._loaded:

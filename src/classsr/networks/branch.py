@@ -38,16 +38,23 @@ class Branch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BranchKind:
-    """How a kind of branch is built: from the sizes that it names, as keywords, and the scale."""
+    """How a kind of branch is built: from the sizes that it names, as keywords, and the scale.
+
+    `form_of` is the kind whose weights it can start from besides its own.
+    """
 
     build: Callable[..., nn.Module]
     sizes: tuple[str, ...]
+    form_of: str | None = None
 
 
 BRANCHES: dict[str, BranchKind] = {
     "bicubic": BranchKind(Bicubic, ()),
     "carn": BranchKind(CARN, ("width",)),
     "compact": BranchKind(Compact, ("width", "depth")),
+    "compact-int8": BranchKind(
+        partial(Compact, quantized=True), ("width", "depth"), form_of="compact"
+    ),
     "compact-rep": BranchKind(partial(Compact, reparameterised=True), ("width", "depth")),
     "fsrcnn": BranchKind(FSRCNN, ("width",)),
     "rcan": BranchKind(RCAN, ("width",)),

@@ -10,7 +10,7 @@ The re-parameterised form trains every convolution as a sum of paths and runs th
 Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", CVPR 2021, and Zhang et al., "Edge-oriented Convolution
 Block for Real-time Super Resolution on Mobile Devices", ACM MM 2021. It differs from both in having no BatchNorm and no
 edge filters, and in merging the paths in training too: the sum is linear, so its gradients are the same at the
-cost of one convolution.
+cost of one convolution. The quantized form computes all but the first convolution in 8-bit integers.
 """
 
 import copy
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from classsr.networks.bicubic import Bicubic
 from classsr.networks.layers import PReLU, conv3x3, without_autocast
+from classsr.networks.quantized import QuantizedConv
 
 # Variance of a fresh convolution's outputs over the mean square of its inputs.
 KAIMING = 2 / (1 + 0.25**2)  # keeps the signal's size before a PReLU, whose slope starts at 0.25
@@ -49,6 +50,13 @@ def _see_detail(layer: nn.Conv2d) -> nn.Conv2d:
 def _plain(inputs: int, outputs: int, variance: float) -> nn.Conv2d:
     """Build a 3x3 convolution."""
     layer = conv3x3(inputs, outputs)
+    _start(layer, variance)
+    return layer
+
+
+def _quantized(inputs: int, outputs: int, variance: float) -> nn.Conv2d:
+    """Build a 3x3 convolution of 8-bit integers."""
+    layer = QuantizedConv(inputs, outputs)
     _start(layer, variance)
     return layer
 
@@ -114,19 +122,27 @@ class Compact(nn.Module):
         scale: 2, 3 or 4.
         depth: convolutions between the first and the last.
         reparameterised: learn every convolution as a sum of paths.
+        quantized: compute all convolutions but the first in 8-bit integers.
 
     """
 
     enlarge: Bicubic
 
     def __init__(
-        self, width: int, scale: int, *, depth: int, reparameterised: bool = False
+        self,
+        width: int,
+        scale: int,
+        *,
+        depth: int,
+        reparameterised: bool = False,
+        quantized: bool = False,
     ) -> None:
         super().__init__()
         self.scale = scale
         self.depth = depth
-        build = partial(RepConv, width=width) if reparameterised else _plain
-        layers: list[nn.Module] = [_see_detail(build(3, width, KAIMING)), PReLU(width)]
+        first = partial(RepConv, width=width) if reparameterised else _plain
+        build = _quantized if quantized else first
+        layers: list[nn.Module] = [_see_detail(first(3, width, KAIMING)), PReLU(width)]
         for _ in range(depth):
             layers += [build(width, width, KAIMING), PReLU(width)]
         layers.append(build(width, 3 * scale**2, SILENT))
@@ -146,7 +162,7 @@ class Compact(nn.Module):
         """Return the same function built of plain layers only, as it is exported."""
         folded = copy.deepcopy(self)
         for place, layer in enumerate(folded.body):
-            if isinstance(layer, RepConv):
+            if isinstance(layer, RepConv | QuantizedConv):
                 folded.body[place] = layer.fold()
         folded.enlarge = folded.enlarge.fold()
         return folded

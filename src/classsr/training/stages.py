@@ -38,7 +38,7 @@ from classsr.errors import TrainingError, UsageError
 from classsr.flops import count_macs
 from classsr.model import find_model, sha256
 from classsr.networks import BranchSpec, Classifier, ClassSR, build_branch
-from classsr.networks.branch import sizes
+from classsr.networks.branch import BRANCHES, sizes
 from classsr.training.branch_errors import BranchErrors
 from classsr.training.collapse import collapse, health, start_afresh
 from classsr.training.config import BranchSchedule, Config, LossWeights, load_config
@@ -253,7 +253,7 @@ def train_branch(experiment: Experiment, level: int) -> Path:
         assert schedule.start is not None
         folder.mkdir(parents=True, exist_ok=True)
         branch = build_branch(spec)
-        _start_from(branch, _same_branch(schedule.start, spec, any_scale=False))
+        _start_from(branch, _same_branch(schedule.start, spec, exact=True))
         save_branch(branch, spec, folder / BEST)
         return folder / BEST
     train_set, validation_set = _branch_patches(experiment, level, schedule)
@@ -343,13 +343,24 @@ def _routed(experiment: Experiment, level: int, patches: Patches) -> Patches:
     return patches.select(mine)
 
 
-def _same_branch(name: str, spec: BranchSpec, *, any_scale: bool = True) -> nn.Module:
-    """Load a branch of these sizes, for this scale or another, from a checkpoint or a released model."""
+def _same_branch(name: str, spec: BranchSpec, *, exact: bool = False) -> nn.Module:
+    """Load a branch of these sizes from a checkpoint or a released model.
+
+    Args:
+        name: of the model, or the checkpoint's path.
+        spec: the sizes.
+        exact: whether neither one for another scale will do nor the same network in floats for one in integers.
+
+    """
     networks = load_networks(_weights(name))
-    for found, branch in zip(networks.specs, networks.branches, strict=True):
-        if (replace(found, scale=spec.scale) if any_scale else found) == spec:
-            return branch
-    if not any_scale:
+    wanted = [spec]
+    if not exact and (plain := BRANCHES[spec.network].form_of):
+        wanted.append(replace(spec, network=plain))
+    for each in wanted:
+        for found, branch in zip(networks.specs, networks.branches, strict=True):
+            if (found if exact else replace(found, scale=spec.scale)) == each:
+                return branch
+    if exact:
         raise TrainingError(f"Expected {_sizes_in_words(spec)} for x{spec.scale} in {name}.")
     has = ", ".join(_sizes_in_words(found) for found in networks.specs)
     raise TrainingError(f"Expected {_sizes_in_words(spec)} in {name} but it has {has}.")
