@@ -335,12 +335,19 @@ def _routed(experiment: Experiment, level: int, patches: Patches) -> Patches:
     )
     assert start is not None
     model = load_classsr(_weights(start))
-    if spec not in model.specs:
+    found = [each for each in _with_plain_form(spec) if each in model.specs]
+    if not found:
         raise TrainingError(f"Expected {_sizes_in_words(spec)} for x{spec.scale} in {start}.")
     levels = levels_of(patches, model, experiment.pairs, device=experiment.device)
-    mine = levels == model.specs.index(spec)
+    mine = levels == model.specs.index(found[0])
     logger.info("%d of %d patches go to %s", mine.sum(), len(patches), _sizes_in_words(spec))
     return patches.select(mine)
+
+
+def _with_plain_form(spec: BranchSpec) -> list[BranchSpec]:
+    """Return these sizes, and those of the network that this one is a form of."""
+    plain = BRANCHES[spec.network].form_of
+    return [spec] if plain is None else [spec, replace(spec, network=plain)]
 
 
 def _same_branch(name: str, spec: BranchSpec, *, exact: bool = False) -> nn.Module:
@@ -353,10 +360,7 @@ def _same_branch(name: str, spec: BranchSpec, *, exact: bool = False) -> nn.Modu
 
     """
     networks = load_networks(_weights(name))
-    wanted = [spec]
-    if not exact and (plain := BRANCHES[spec.network].form_of):
-        wanted.append(replace(spec, network=plain))
-    for each in wanted:
+    for each in [spec] if exact else _with_plain_form(spec):
         for found, branch in zip(networks.specs, networks.branches, strict=True):
             if (found if exact else replace(found, scale=spec.scale)) == each:
                 return branch
