@@ -5,8 +5,8 @@
 
 (a) the hardest branch over the whole picture, in the fastest of all runtimes, precisions and tiles, which are tried on
 the middle of the first picture of every set, and on all of it where they may win; (b) the research code's way, each
-tile of 32 at step 28 alone, torch float32; (c) ours; (d) ours at budgets. All in one process, in turns, each run once
-before the clock counts. Pictures are the first by name of each set. Start-up and memory are those of fresh processes.
+tile of 32 at step 28 alone, torch float32; (c) ours; (d) ours at budgets; (e) the hardest level of 8-bit integers
+everywhere, where the model has one. All in one process, in turns, each run once before the clock counts. Pictures are the first by name of each set. Start-up and memory are those of fresh processes.
 Prints Markdown.
 """
 
@@ -42,6 +42,8 @@ from tables import (
     BUDGET_HEAD,
     FILE_HEAD,
     HARDEST,
+    INTEGERS,
+    INTEGERS_HEAD,
     RESEARCH,
     RESEARCH_HEAD,
     SPEED_HEAD,
@@ -51,6 +53,7 @@ from tables import (
     auto_row,
     budget_rows,
     file_row,
+    integers_row,
     research_row,
     speed_row,
     tried_row,
@@ -116,11 +119,14 @@ def compare(ways: Ways, subject: Subject, *, repeats: int) -> Runs:
 def ways(
     lr: RGB8, opponent: Enlarge, upscaler: Upscaler, budgets: Sequence[float] = ()
 ) -> dict[str, Callable[[], RGB8 | Upscaled]]:
-    """Return (a), (c) and (d) for one picture."""
+    """Return (a), (c), (d) and (e) for one picture."""
     found: dict[str, Callable[[], RGB8 | Upscaled]] = {
         HARDEST: partial(opponent, lr),
         AUTO: partial(upscaler.upscale, lr),
     }
+    integers = [k for k, level in enumerate(upscaler.model.config.levels) if level.quantized]
+    if integers:
+        found[INTEGERS] = partial(upscaler.upscale, lr, route=str(integers[-1]))
     for budget in budgets:
         found[str(budget)] = partial(upscaler.upscale, lr, budget=budget)
     return found
@@ -218,6 +224,9 @@ def measure_model(name: str, settings: Settings) -> Iterator[str]:
     if rows:
         yield "\nAt budgets, shares of the hardest branch's cost:\n"
         yield from [*BUDGET_HEAD, *rows]
+    if all(INTEGERS in runs for each in sets for runs in each.runs):
+        yield "\nThe hardest level of 8-bit integers everywhere, (e), in as large tiles as suit it:\n"
+        yield from [*INTEGERS_HEAD, *(integers_row(each.name, each.runs) for each in sets)]
     levels = "its argmax"
     if ResearchWay(model, threads=most).predicts_errors:
         levels = (
@@ -289,7 +298,8 @@ def main() -> None:
         "# Measured\n",
         f"{describe()}\n",
         f"Made by `{shlex.join(['python', 'benchmarks/run.py', *sys.argv[1:]])}`: {(__doc__ or '').splitlines()[0]}",
-        "(a) the hardest branch everywhere at its fastest, (b) the research code's way, (c) ours, (d) ours at budgets; "
+        "(a) the hardest branch everywhere at its fastest, (b) the research code's way, (c) ours, (d) ours at budgets, "
+        "(e) the hardest level of 8-bit integers everywhere; "
         f"seconds from LR to SR in memory, medians of {settings.repeats} runs in turns, means over pictures; PSNR on "
         f"RGB, a border of the scale left out.\n",
     ]

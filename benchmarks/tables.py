@@ -11,6 +11,7 @@ from classsr.report import Report, Seconds
 
 NAME = 12  # letters of a picture's name
 HARDEST, RESEARCH, AUTO = "a", "b", "c"  # ways; that of a budget is named by its number
+INTEGERS = "e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,28 @@ def budget_rows(name: str, runs: Sequence[Runs], budgets: Iterable[float]) -> li
             ratio = _ratio(met, budget, HARDEST)
             rows.append(line(name, budget, len(met), f"{planned:.2f}", ratio, _lost(met, budget)))
     return rows
+
+
+INTEGERS_HEAD = head(
+    "set",
+    "pictures",
+    "s, (e)",
+    "(e) / (a), median (range)",
+    "(c) / (e), median (range)",
+    "dB lost by (e)",
+)
+
+
+def integers_row(name: str, runs: Sequence[Runs]) -> str:
+    """Sum up (e) against (a), and (c) against (e), on a set."""
+    return line(
+        name,
+        len(runs),
+        *_seconds(runs, INTEGERS),
+        _ratio(runs, INTEGERS, HARDEST),
+        _ratio(runs, AUTO, INTEGERS),
+        _lost(runs, INTEGERS),
+    )
 
 
 RESEARCH_HEAD = head(
