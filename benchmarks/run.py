@@ -6,7 +6,8 @@
 (a) the hardest branch over the whole picture, in the fastest of all runtimes, precisions and tiles, which are tried on
 the middle of the first picture of every set, and on all of it where they may win; (b) the research code's way, each
 tile of 32 at step 28 alone, torch float32; (c) ours; (d) ours at budgets; (e) the hardest level of 8-bit integers
-everywhere, where the model has one. All in one process, in turns, each run once before the clock counts. Pictures are the first by name of each set. Start-up and memory are those of fresh processes.
+everywhere, where the model has one. All in one process, in turns, each run once before the clock counts. Pictures are
+the first by name of each set. Start-up and memory are those of fresh processes.
 Prints Markdown.
 """
 
