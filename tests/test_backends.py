@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from branches import SHALLOW, randomise, small_branch, small_spec
+from classsr import parity
 from classsr.backends import BACKENDS, Backend, Choice, Network, Precision, open_backend, stream
 from classsr.backends.base import Floats, Queue
 from classsr.backends.pytorch import DeviceNetwork, choose_precision
 from classsr.checkpoint import load_networks, save_branch
 from classsr.errors import BackendError, UsageError
 from classsr.export import export_model
-from classsr.model import DEFAULT_MODEL, Model, find_model
+from classsr.model import DEFAULT_MODEL, Level, Model, find_model
 from classsr.networks import BRANCHES, as_branch
 
 MODEL = find_model(DEFAULT_MODEL)
@@ -30,6 +31,9 @@ LEVELS = range(len(MODEL.config.levels))
 # Of the largest value of the plain path. bf16 keeps 8 bits: one rounding is off by at most 0.4 %, and several layers
 # add up; 0.013 was measured on random weights, less on trained ones. f16 keeps 11 bits, an eighth of that.
 TOLERANCE = {"f32": 1e-4, "bf16": 0.03, "f16": 0.004}
+# Of a level of integers, in any precision, of the root of the mean square: twice what its export allows, since a small
+# window has few values. The last bit before a rounding decides where to, so that single values differ more.
+INTEGERS = 2 * parity.QUANTIZED
 PLAIN = "torch"
 SETUPS: list[tuple[str, Precision]] = [
     ("openvino", "f32"),
@@ -97,6 +101,13 @@ def distance(found: Floats, plain: Floats) -> float:
     return float(np.abs(found - plain).max() / np.abs(plain).max())
 
 
+def agree(found: Floats, plain: Floats, level: Level, precision: Precision) -> bool:
+    """Whether a branch computes what the plain path does, as near as its precision allows."""
+    if not level.quantized:
+        return distance(found, plain) <= TOLERANCE[precision]
+    return float(np.sqrt(np.square(found - plain).mean()) / np.abs(plain).max()) <= INTEGERS
+
+
 # --- Laws ---
 
 
@@ -116,7 +127,7 @@ def test_every_branch_agrees_with_the_plain_path(
     found = load(name, precision).enlarge(level, batch)
 
     assert found.shape == (shape[0], 3, 4 * shape[1], 4 * shape[2])
-    assert distance(found, plain) <= TOLERANCE[precision]
+    assert agree(found, plain, MODEL.config.levels[level], precision)
 
 
 @every_setup
@@ -158,7 +169,7 @@ def test_a_batch_of_many_equals_many_batches_of_one(
     together = loaded.enlarge(level, batch)
 
     alone = np.concatenate([loaded.enlarge(level, one[None]) for one in batch])
-    assert distance(together, alone) <= TOLERANCE[precision]
+    assert agree(together, alone, MODEL.config.levels[level], precision)
 
 
 @pytest.mark.parametrize(("name", "precision"), [*SETUPS, (PLAIN, "f32")])
@@ -215,7 +226,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         yield release
 
 
-@pytest.mark.slow  # exports seven graphs
+@pytest.mark.slow  # exports a graph of every kind
 @every_setup
 @pytest.mark.parametrize("network", sorted(BRANCHES))
 def test_every_kind_of_branch_agrees_with_the_plain_path(
@@ -229,8 +240,7 @@ def test_every_kind_of_branch_agrees_with_the_plain_path(
 
         found = backend.branch(model, 0)(batch)
 
-        quantized = model.config.levels[0].quantized
-        assert distance(found, plain) <= TOLERANCE["f32" if quantized else precision]
+        assert agree(found, plain, model.config.levels[0], precision)
 
 
 @pytest.mark.timing

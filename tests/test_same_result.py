@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 
 MODELS = ["compact-x4", "fsrcnn-x4"]
 TOLERANCE: dict[Precision, int] = {"f32": 1, "bf16": 8, "f16": 8}  # of 255
+INTEGERS = 8  # where the last bit of a sum may decide which integer is computed with
 
 
 def upscaler_of(model: str, **options: Any) -> Upscaler:  # noqa: ANN401 - passed on
@@ -126,14 +127,16 @@ def test_the_size_of_batches_hardly_matters(
         ("torch", "bf16"),
     ],
 )
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "level"), [*((model, -1) for model in MODELS), ("compact-x4", -2)]
+)
 def test_neither_order_nor_number_of_windows_nor_threads_matter(
     model: str,
+    level: int,
     backend: str,
     precision: Any,  # noqa: ANN401 - a Choice
 ) -> None:
     found = find_model(model)
-    level = len(found.config.levels) - 1
     windows = np.random.default_rng(0).random((5, 3, 20, 20), np.float32)
     order = np.random.default_rng(1).permutation(5)
     results = []
@@ -148,5 +151,8 @@ def test_neither_order_nor_number_of_windows_nor_threads_matter(
 
     pictures = [(255 * np.clip(sr, 0, 1) + 0.5).astype(np.uint8) for sr in results]
 
+    tolerance = TOLERANCE[engine.precision]
+    if found.config.levels[level].quantized:
+        tolerance = INTEGERS
     for picture in pictures[1:]:
-        assert furthest(picture, pictures[0]) <= TOLERANCE[engine.precision]
+        assert furthest(picture, pictures[0]) <= tolerance

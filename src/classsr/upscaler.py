@@ -106,8 +106,9 @@ class Upscaler:
 
     The same picture, model, precision and plan give the same values, alone or after other pictures, and the same bytes
     in a file. Other numbers of threads, sizes of batches or orders of windows change it by at most 1 of 255 in f32;
-    in bf16 and f16 by as much as these lie off themselves, up to 8 on noise (on a processor none of it was seen to
-    change anything). A plan goes by measured `costs`, remembered for each machine: another may plan otherwise.
+    in bf16, f16 and 8-bit integers by as much as these lie off themselves, up to 8 on noise (with OpenVINO none of it
+    was seen to change anything). A plan goes by measured `costs`, remembered for each machine: another may plan
+    otherwise.
 
     No result is taken unseen: what a branch cannot have meant is run again in f32 (`Report.recomputed`), and refused if
     it stays so.
