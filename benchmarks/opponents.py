@@ -7,13 +7,14 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from classsr.backends import Choice, Network, open_backend
 from classsr.canvas import PlacedCanvas, to_network
@@ -23,7 +24,7 @@ from classsr.engine import BATCH_PIXELS, PAPER_STEP
 from classsr.errors import OutOfMemoryError
 from classsr.image import Header
 from classsr.model import Model
-from classsr.networks import ErrorClassifier
+from classsr.networks import BRANCHES, BranchSpec, ErrorClassifier, build_branch
 from classsr.planner import Planner
 from classsr.tiles import TileGrid, batches, coverage, pad_edges, split
 from classsr.upscaler import Upscaler
@@ -156,11 +157,23 @@ def unrouted_window(model: Model, lr: RGB8) -> tuple[int, int]:
     return height + 2 * halo, width + 2 * halo
 
 
+def _in_floats(spec: BranchSpec, branch: nn.Module) -> nn.Module:
+    """Return a branch of integers with its weights as floats, any other as it is."""
+    plain = BRANCHES[spec.network].form_of
+    if plain is None:
+        return branch
+    found = build_branch(replace(spec, network=plain))
+    weights = branch.state_dict()
+    found.load_state_dict({name: weights[name] for name in found.state_dict()})
+    return found.eval()
+
+
 class ResearchWay:
     """The way of the research code: each tile of 32 at step 28 alone through Class-Module and branch, torch float32.
 
     Overlaps are averaged; no halo. Written from the description in the paper. Where the Class-Module predicts errors
-    instead of classes, a tile's level is the argmin of predicted error + price x MACs.
+    instead of classes, a tile's level is the argmin of predicted error + price x MACs. Levels of 8-bit integers run
+    their weights in floats, without rounding: in PyTorch, which computes no integers here, that is faster.
 
     Args:
         model: the released model, whose networks are run as they were trained.
@@ -171,7 +184,8 @@ class ResearchWay:
     def __init__(self, model: Model, *, threads: int | None) -> None:
         networks = load_networks(model.path(model.config.weights))
         assert networks.classifier is not None
-        self._classifier, self._branches = networks.classifier, networks.branches
+        self._classifier = networks.classifier
+        self._branches = list(map(_in_floats, networks.specs, networks.branches))
         self._config = model.config
         self._macs = torch.tensor([float(level.macs_per_pixel) for level in model.config.levels])
         self._price = 0.0
@@ -195,7 +209,7 @@ class ResearchWay:
         with torch.no_grad():
             outputs = [self._classifier(tile) for _, tile in self._tiles(lr)]
         errors = torch.cat(outputs).exp()
-        low, high = 0.0, float(errors.max() / self._macs.diff().min())
+        low, high = 0.0, float(errors.max() / self._macs.unique().diff().min())
         for _ in range(60):
             self._price = (low + high) / 2
             spent = float(self._macs[(errors + self._price * self._macs).argmin(dim=1)].mean())
