@@ -12,7 +12,7 @@ from classsr.backends.base import Floats
 from classsr.model import Model
 
 SCALE = 4
-COLOUR = np.array([60, 120, 180, 240])  # in which `signing` paints each level
+COLOUR = np.array([60, 120, 180, 240, 30])  # in which `signing` paints each level
 
 
 def repeat(batch: Floats) -> Floats:

@@ -170,7 +170,7 @@ def test_json_is_one_object_per_picture_and_nothing_else_on_stdout(run: CommandL
     assert (second["width"], second["height"]) == (8, 12)
     assert first["model"] == find_model(DEFAULT_MODEL).config.name
     assert (first["backend"], first["precision"]) == ("fake", "f32")
-    assert len(first["tiles"]) == 4
+    assert len(first["tiles"]) == 5
     assert sum(first["tiles"]) >= 1
     assert first["macs_hardest"] == 40 * 50 * 472_944
 
@@ -203,7 +203,7 @@ def test_a_plan_is_explained_when_asked(run: CommandLine, asked: list[str], told
 
     assert ended.code == 0
     assert told in ended.err.splitlines()[0]
-    assert "level 3, compact-64x12" in ended.err
+    assert "level 4, compact-64x12" in ended.err
     assert ended.out == ""
 
 
@@ -279,7 +279,7 @@ def test_help_names_every_option_of_the_issue(run: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("route", "level"), [("easiest", 0), ("0", 0), ("1", 1), ("2", 2), ("hardest", 3)]
+    ("route", "level"), [("easiest", 0), ("0", 0), ("1", 1), ("3", 3), ("hardest", 4)]
 )
 def test_a_route_forces_the_level_of_every_tile(run: CommandLine, route: str, level: int) -> None:
     run.backend.enlarge = signing
@@ -754,9 +754,9 @@ MISTAKES: list[tuple[Maker, str, int, str]] = [
         fine,
         "--route up",
         USAGE,
-        "auto, argmax, easiest, hardest and the levels 0 to 3 but got 'up'",
+        "auto, argmax, easiest, hardest and the levels 0 to 4 but got 'up'",
     ),
-    (fine, "--route 4", USAGE, "levels 0 to 3 but got '4'"),
+    (fine, "--route 5", USAGE, "levels 0 to 4 but got '5'"),
     (fine, "--budget fast", USAGE, "a budget such as 0.5 or 2s but got 'fast'"),
     (fine, "--budget 0.001", USAGE, "a budget of at least"),
     (fine, "--max-loss -1", USAGE, "a loss of 0 dB or more but got -1"),

@@ -109,6 +109,19 @@ def test_a_loss_is_kept_and_nearly_used(loss: float, seed: int) -> None:
         assert plan.loss >= 0.9 * loss - 5 * NEAR
 
 
+def test_one_level_for_all_is_planned_where_it_loses_little_enough_and_costs_less() -> None:
+    asked = planner()
+    errors = errors_of(asked.grid.shape)
+    errors[:, :, 2] = 1.001 * errors[:, :, 3]
+
+    plan = asked.for_loss(errors, 0.005)
+
+    assert (plan.levels == 2).all()
+    assert plan.loss == pytest.approx(10 * np.log10(1.001))
+    assert plan.cost == asked.one_level(2, "").cost + len(asked.grid) * COSTS.classifier
+    assert max(group.blocks[:, 2:].max() for band in plan.bands for group in band.groups) > 8
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_more_loss_costs_less(seed: int) -> None:
     asked = planner(24, 40)

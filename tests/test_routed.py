@@ -88,7 +88,7 @@ def test_a_model_that_predicts_no_errors_cannot_tell(pairs: Pairs) -> None:
         levels_of(find_patches(pairs, np.arange(1)), model, pairs, device="cpu")
 
 
-@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("level", [1, 3])
 def test_a_branch_learns_from_what_it_is_given_only(
     pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int
 ) -> None:

@@ -139,11 +139,11 @@ class Planner:
         """Return this plan, or the hardest level for all if that costs no more."""
         if plan.cost < self._judging + self.cost_hardest:
             return plan
-        return self._after_all("Routing would cost more than the hardest branch everywhere.")
+        reason = "Routing would cost more than the hardest branch everywhere."
+        return self._judged(self.one_level(self._hardest, reason))
 
-    def _after_all(self, reason: str) -> Plan:
-        """Plan the hardest level for all, after the tiles have been judged."""
-        plan = self.one_level(self._hardest, reason)
+    def _judged(self, plan: Plan) -> Plan:
+        """Return a plan of one level for all, made after the tiles have been judged."""
         return replace(plan, cost=plan.cost + self._judging, judged=len(self.grid))
 
     def for_loss(self, errors: Errors, loss: float) -> Plan:
@@ -164,8 +164,15 @@ class Planner:
             raised = self._raise(cheaper, weighted, most=most)
             if (raised.loss or 0.0) <= loss and (plan is None or raised.cost < plan.cost):
                 plan = raised
+        for level in range(self._hardest):
+            reason = f"Level {level} for all is predicted to lose at most {loss:g} dB, and tiles of several cost more."
+            uniform = self._with_loss(self._judged(self.one_level(level, reason)), weighted)
+            if (uniform.loss or 0.0) <= loss and (plan is None or uniform.cost <= plan.cost):
+                plan = uniform
         if plan is None:
-            return self._after_all("Nothing else is predicted to lose so little.")
+            return self._judged(
+                self.one_level(self._hardest, "Nothing else is predicted to lose so little.")
+            )
         return self.if_it_pays(plan)
 
     def for_budget(self, errors: Errors, budget: float) -> Plan:

@@ -44,7 +44,7 @@ class QuantizedConv(nn.Conv2d):
                 self._calibrate(x.detach().float())
             return self._convolve(x)
         with without_autocast(x):  # as runtimes do: what is not integers is float32
-            return self._convolve(x.float())
+            return self._convolve(x.to(self.weight.dtype))
 
     def _convolve(self, x: Tensor) -> Tensor:
         steps = self._weight_steps().view(-1, 1, 1, 1)
