@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from branches import randomise
 from classsr import export
@@ -155,7 +155,7 @@ def test_under_autocast_it_learns_in_bf16_and_is_used_in_float32() -> None:
 
 
 def test_rounding_to_steps_is_for_whoever_exports_it() -> None:
-    torch.library.opcheck(
+    library.opcheck(
         round_to_steps,
         (features(3, 2, 3, 3), torch.rand(3) + 0.1, torch.zeros(3, dtype=torch.int8)),
         test_utils=("test_schema", "test_faketensor"),

@@ -8,9 +8,9 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from onnxscript import FLOAT, INT8
 from onnxscript import opset18 as op
 from torch import nn
 
@@ -164,7 +164,7 @@ def _export(module: nn.Module, path: Path, tile: int, *, openvino: bool = False)
     return [each.name for each in paths]
 
 
-def _quantized(x: Any, steps: Any, zeros: Any) -> Any:  # noqa: ANN401 - values of a graph
+def _quantized(x: FLOAT, steps: FLOAT, zeros: INT8) -> FLOAT:
     """Write `round_to_steps` in ONNX."""
     return op.DequantizeLinear(op.QuantizeLinear(x, steps, zeros, axis=0), steps, zeros, axis=0)
 

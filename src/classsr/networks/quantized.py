@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 from torch.autograd.function import BackwardCFunction, FunctionCtx, once_differentiable
 from torch.nn.utils.parametrize import register_parametrization
 
@@ -91,7 +91,7 @@ class _Whole(torch.autograd.Function):
         return passed * per_step, -(passed * scaled).sum(dtype=torch.float32)
 
 
-@torch.library.custom_op("classsr::round_to_steps", mutates_args=())
+@library.custom_op("classsr::round_to_steps", mutates_args=())
 def round_to_steps(x: Tensor, steps: Tensor, zeros: Tensor) -> Tensor:
     """Round to the nearest multiple, LOW to HIGH times, of the step.
 
