@@ -165,7 +165,7 @@ class Planner:
             if (raised.loss or 0.0) <= loss and (plan is None or raised.cost < plan.cost):
                 plan = raised
         for level in range(self._hardest):
-            reason = f"Level {level} for all is predicted to lose at most {loss:g} dB, and tiles of several cost more."
+            reason = f"Level {level} for all is predicted to lose at most {loss:g} dB and costs the least."
             uniform = self._with_loss(self._judged(self.one_level(level, reason)), weighted)
             if (uniform.loss or 0.0) <= loss and (plan is None or uniform.cost <= plan.cost):
                 plan = uniform

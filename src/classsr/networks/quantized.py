@@ -1,9 +1,9 @@
-"""Convolutions of 8-bit integers, learned in floats: two to three times as fast as others on most processors.
+"""Convolutions of 8-bit integers, learned in floats.
 
 What goes in and the kernels are rounded to 255 steps in training too, so that the weights get used to it. The width of
 a step of what goes in is learned: Esser et al., "Learned Step Size Quantization", ICLR 2020; here its logarithm is, so
 that one learning rate suits all. Kernels have a step for every output channel, a 127th of the largest weight. Both are
-symmetric, without a zero point, which runtimes compute faster.
+symmetric, without a zero point, which runtimes compute faster. What that is worth: docs/log.md, 2026-11-29.
 """
 
 from typing import cast
@@ -64,7 +64,7 @@ class QuantizedConv(nn.Conv2d):
 
     def _weight_steps(self) -> Tensor:
         largest = self.weight.detach().abs().amax(dim=(1, 2, 3))
-        return largest.clamp(min=1e-12) / HIGH
+        return largest.clamp(min=1e-12) / HIGH  # a channel of zeros has a step too
 
     def _calibrate(self, x: Tensor) -> None:
         steps = x.abs().max() * torch.linspace(1, 1 / RANGES, RANGES, device=x.device) / HIGH
