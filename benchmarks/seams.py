@@ -198,6 +198,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", choices=SETS, default="large/2k")
     parser.add_argument("--pictures", type=int, default=4, help="of the set; 0: all")
     parser.add_argument("--max-loss", type=float, help="dB; what the route auto takes by default")
+    parser.add_argument(
+        "--tiling", choices=("halo", "exact"), default="halo", help="of the upscaler"
+    )
     parser.add_argument("--threads", type=int, help="all cores by default")
     parser.add_argument("--out", type=Path, help="also write the table into this file")
     parser.add_argument("--picture", type=Path, help="show the largest difference in this file")
@@ -211,7 +214,7 @@ def main() -> None:
     table: list[str] = []
     for precision in ("f32", "bf16"):
         setting = {"precision": precision, "threads": options.threads}
-        upscaler = Upscaler(options.model, **setting)
+        upscaler = Upscaler(options.model, tiling=options.tiling, **setting)
         model = upscaler.model
         reference = Reference(model, open_backend("openvino", **setting))
         pictures = subjects(

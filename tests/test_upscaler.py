@@ -199,6 +199,42 @@ def test_the_law_holds_in_8_bits(
     np.testing.assert_allclose(result.image.astype(int), whole(pixels, 2), atol=1)
 
 
+def test_exact_tiling_gives_every_tile_what_the_whole_picture_run_of_its_level_gives(
+    whole: Callable[[Array, int], Array],
+) -> None:
+    upscaler = Upscaler(MODEL, precision="f32", tiling="exact")
+    shades = np.repeat(np.linspace(0, 1, 8), 40)[:, None, None]
+    pixels = (noise(320, 250, dtype=np.uint16) * shades**4).astype(np.uint16)  # smooth on top
+
+    result = upscaler.upscale(pixels, route="argmax")
+
+    assert len(np.unique(result.levels)) > 1
+    wholes = np.stack([whole(pixels, level) for level in range(len(CONFIG.levels))])
+    differences = np.abs(result.image.astype(int) - wholes.astype(int)).max(axis=3)
+    side, faded = SCALE * TILE, SCALE * FEATHER
+    for (row, column), level in np.ndenumerate(result.levels):
+        # Where levels meet, the harder one fades out over the borders of the easier one's tiles.
+        inner = differences[
+            level, row * side : (row + 1) * side, column * side : (column + 1) * side
+        ]
+        assert inner[faded:-faded, faded:-faded].max() <= STEPS
+        neighbours = result.levels[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        if (neighbours <= level).all():
+            assert inner.max() <= STEPS
+
+
+def test_exact_tiling_is_refused_where_a_branch_sees_the_whole_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = find_model(MODEL)
+    levels = (*CONFIG.levels[:-1], replace(CONFIG.levels[-1], receptive_radius=None))
+    attending = replace(model, config=replace(CONFIG, levels=levels))
+    monkeypatch.setattr("classsr.upscaler.find_model", lambda name: attending)
+
+    with pytest.raises(UsageError, match=r"fsrcnn-56 sees the whole picture"):
+        Upscaler(MODEL, tiling="exact")
+
+
 def test_a_halo_short_of_the_receptive_radius_leaves_seams(
     openvino: Backend, whole: Callable[[Array, int], Array]
 ) -> None:

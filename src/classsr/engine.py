@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -35,7 +36,7 @@ from classsr.tiles import Blocks, TileGrid, batches, pad_edges, split
 BATCH_PIXELS = 64 * 40 * 40
 PAPER_STEP = 28  # of tiles of 32
 
-Tiling = Literal["halo", "paper"]
+Tiling = Literal["halo", "exact", "paper"]
 Progress = Callable[[float], None]
 """Called with the share of the work done, from 0 to 1."""
 Planned = Callable[[Plan], None]
@@ -51,12 +52,14 @@ class Engine:
         model: the model.
         open_backend: sets the runtime up, with `precision` for the branches.
         precision: of the branches.
-        tiling: `halo` gives every tile real neighbours; `paper` averages tiles of 32 at step 28, as the paper does.
+        tiling: `halo` gives every window the neighbours that the model was measured to need; `exact` as many as its
+            branches see, so that nothing differs from whole-picture runs; `paper` averages tiles of 32 at step 28, as
+            the paper does.
         costs: of the levels; measured on this machine when they are first needed, if None.
 
     Raises:
         BackendError: the runtime is missing or cannot do what is asked.
-        UsageError: there is no such tiling.
+        UsageError: there is no such tiling, or it is `exact` and a branch sees the whole picture.
 
     """
 
@@ -73,7 +76,8 @@ class Engine:
             raise UsageError(
                 f"Expected a tiling among {', '.join(get_args(Tiling))} but got {tiling!r}."
             )
-        self.model, self.tiling = model, tiling
+        self.model = _with_all_they_see(model) if tiling == "exact" else model
+        self.tiling = tiling
         self._costs = costs
         self._open_backend = open_backend
         self.backend = open_backend(precision=precision)
@@ -337,6 +341,18 @@ class Engine:
             seconds=seconds,
             peak_mib=peak_mib(),
         )
+
+
+def _with_all_they_see(model: Model) -> Model:
+    """Return the model with halos as wide as the receptive radius of every branch."""
+    levels = []
+    for level in model.config.levels:
+        if level.receptive_radius is None:
+            raise UsageError(
+                f"Expected another tiling than exact for {model.config.name}: {level.label} sees the whole picture."
+            )
+        levels.append(replace(level, halo=level.receptive_radius))
+    return replace(model, config=replace(model.config, levels=tuple(levels)))
 
 
 class Stopwatch:

@@ -118,12 +118,15 @@ class Upscaler:
         backend: openvino, onnx or torch.
         precision: what the branches compute in; `auto` takes bf16 where the processor has it, f16 on a GPU without it.
         threads: processor threads; all by default.
-        tiling: `halo` gives every tile real neighbours; `paper` averages tiles of 32 at step 28, as the paper does.
+        tiling: `halo` gives every window the neighbours that the model was measured to need; `exact` as many as its
+            branches see, so that nothing differs from whole-picture runs; `paper` averages tiles of 32 at step 28, as
+            the paper does.
         costs: of the levels, by which plans are made; measured on this machine by default, once.
 
     Raises:
         ModelError: there is no such model or it is damaged.
         BackendError: the runtime is missing or cannot do what is asked.
+        UsageError: there is no such tiling, or it is `exact` and a branch sees the whole picture.
 
     """
 

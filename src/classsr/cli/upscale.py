@@ -57,6 +57,7 @@ class TilingName(StrEnum):
     """How a picture is cut into tiles."""
 
     halo = "halo"
+    exact = "exact"
     paper = "paper"
 
 
@@ -181,7 +182,8 @@ def upscale(
     tiling: Annotated[
         TilingName,
         typer.Option(
-            help="halo: seamless. paper: tiles of 32 at step 28, averaged.", rich_help_panel=ROUTING
+            help="halo: seamless to the eye. exact: to the last bit, slower. paper: tiles of 32 at step 28, averaged.",
+            rich_help_panel=ROUTING,
         ),
     ] = TilingName.halo,
     routing_map: Annotated[
