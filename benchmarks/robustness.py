@@ -133,21 +133,22 @@ def kinds(options: argparse.Namespace, scale: int) -> Iterator[tuple[str, list[S
         )
 
 
-def row(name: str, pictures: list[Subject], upscaler: Upscaler, bicubic: Upscaler) -> str:
+def row(name: str, pictures: list[Subject], upscaler: Upscaler) -> str:
     """Measure one kind: means over its pictures."""
-    border = upscaler.model.config.scale
+    scale = upscaler.model.config.scale
     scores: dict[str, list[float]] = {"bicubic": [], "auto": [], "hardest": []}
     tiles = np.zeros(len(upscaler.model.config.levels), np.int64)
     shares, losses = [], []
     for each in pictures:
+        routed = upscaler.upscale(each.lr)
         results = {
-            "bicubic": bicubic.upscale(each.lr),
-            "auto": upscaler.upscale(each.lr),
-            "hardest": upscaler.upscale(each.lr, route="hardest"),
+            "bicubic": resize(each.lr, scale),
+            "auto": routed.image,
+            "hardest": upscaler.upscale(each.lr, route="hardest").image,
         }
-        for way, result in results.items():
-            scores[way].append(psnr(result.image, each.hr, data_range=255, border=border))
-        report = results["auto"].report
+        for way, sr in results.items():
+            scores[way].append(psnr(sr, each.hr, data_range=255, border=scale))
+        report = routed.report
         tiles += report.tiles
         shares.append(report.macs / report.macs_hardest)
         losses.append(scores["hardest"][-1] - scores["auto"][-1])
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=4, help="pictures of every kind that is drawn")
     parser.add_argument("--out", type=Path, help="also write the table into this file")
     options = parser.parse_args()
-    upscaler, bicubic = Upscaler(options.model), Upscaler("bicubic")
+    upscaler = Upscaler(options.model)
     made_by = shlex.join(["python", "benchmarks/robustness.py", *sys.argv[1:]])
     lines = [
         f"{upscaler.model.config.name}, photographs of {options.set}. {describe()}\nMade by `{made_by}`.\n",
@@ -187,7 +188,7 @@ def main() -> None:
         ),
     ]
     for name, pictures in kinds(options, upscaler.model.config.scale):
-        lines.append(row(name, pictures, upscaler, bicubic))
+        lines.append(row(name, pictures, upscaler))
         print(lines[-1], file=sys.stderr)
     text = "\n".join(lines)
     print(text)
