@@ -182,7 +182,7 @@ def upscale(
     tiling: Annotated[
         TilingName,
         typer.Option(
-            help="halo: seamless to the eye. exact: as whole pictures, slower. paper: tiles of 32 at step 28, averaged.",
+            help="halo: seamless to the eye. exact: as if untiled, slower. paper: tiles of 32 at step 28, averaged.",
             rich_help_panel=ROUTING,
         ),
     ] = TilingName.halo,
