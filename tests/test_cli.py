@@ -536,6 +536,17 @@ def test_pack_makes_what_a_config_says(run: CommandLine) -> None:
     assert not (run.folder / "others").exists()
 
 
+def test_pack_makes_a_copy_with_noise(run: CommandLine) -> None:
+    pairs = write_landscapes(run.folder / "hr", 1, 64, 80)
+    options = ("data", "pack", pairs, "pairs", "--workers", "1", "--shrinks", "1", "--grain")
+
+    refused = [run(*options, factor) for factor in ("1", "2.5", "nan")]
+    run(*options, "1.5")
+
+    assert [(ended.code, "--grain" in ended.err) for ended in refused] == [(USAGE, True)] * 3
+    assert [each.shrink for each in open_pairs(run.folder / "pairs").entries] == [1.5, 1.0]
+
+
 @pytest.mark.parametrize("shrinks", ["", "0", "2.5", "1,1", "1;0.5", "nan"])
 def test_pack_refuses_senseless_copies(run: CommandLine, shrinks: str) -> None:
     pairs = write_landscapes(run.folder / "hr", 1, 64, 80)

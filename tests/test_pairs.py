@@ -8,6 +8,7 @@ from PIL import Image
 
 from classsr.data.drawn import drawn
 from classsr.data.pairs import (
+    GRAIN_STRENGTH,
     SHRINKS,
     copy_of,
     crop_to_multiple,
@@ -15,6 +16,7 @@ from classsr.data.pairs import (
     open_pairs,
     pack,
     to_eight_bit,
+    with_grain,
 )
 from classsr.errors import InputError, OutputError
 from classsr.image import Picture, write
@@ -90,6 +92,40 @@ def test_drawn_pictures_follow_those_of_the_folder(hr_folder: Path, tmp_path: Pa
     np.testing.assert_array_equal(more.hr(count + 2), drawn(1))
     np.testing.assert_array_equal(more.lr(count + 2), resize(drawn(1), 0.25))
     assert more.checksum != plain.checksum
+
+
+def test_grain_is_one_more_copy_that_differs_from_the_enlarged_one_by_noise(
+    hr_folder: Path, tmp_path: Path
+) -> None:
+    plain = pack(hr_folder, tmp_path / "plain", scale=4, shrinks=(2.0, 1.0))
+    with_noise = pack(hr_folder, tmp_path / "more", scale=4, shrinks=(1.0,), grain=2.0)
+
+    assert with_noise.entries == plain.entries
+    strengths = []
+    for index, entry in enumerate(plain.entries):
+        inner = (plain.hr(index) > 20) & (plain.hr(index) < 235)
+        difference = with_noise.hr(index).astype(int) - plain.hr(index)
+        if entry.shrink == 1.0:
+            assert not difference.any()
+        else:
+            strengths.append(difference[inner].std())
+            assert abs(difference[inner].mean()) < 0.1
+    assert 0.6 < min(strengths) < max(strengths) < 2.6
+
+
+@pytest.mark.parametrize("level", [60, 61])
+def test_grain_is_as_strong_in_all_pixels_and_always_the_same(level: int) -> None:
+    flat = np.full((200, 300, 3), level, np.uint8)
+    low, high = GRAIN_STRENGTH
+
+    found = with_grain(flat)
+
+    np.testing.assert_array_equal(found, with_grain(flat))
+    for part in (found[:100], found[100:], found[:, :150], found[:, 150:], found[:1], found[:, :1]):
+        assert 0.9 * low < part.std() < 1.1 * high + 0.3  # a third of a step is rounding
+    assert abs(found[:100].std() - found[100:].std()) < 0.1
+    other = with_grain(np.full_like(flat, level + 1)).astype(int) - 1
+    assert (other != found).mean() > 0.3
 
 
 def test_the_number_of_workers_changes_nothing(hr_folder: Path, tmp_path: Path) -> None:

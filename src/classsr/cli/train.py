@@ -48,6 +48,13 @@ def pack(
             help="Copies to make, 1 being the picture itself, 1.5 its middle enlarged; 1,0.9,0.8,0.7,0.6 by default.",
         ),
     ] = None,
+    grain: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F",
+            help="One more copy, the middle enlarged so much, with noise as in large photographs; none by default.",
+        ),
+    ] = None,
     drawn: Annotated[
         int | None,
         typer.Option(
@@ -65,16 +72,17 @@ def pack(
 
     factors = SHRINKS if shrinks is None else shrinks_of(shrinks)
     if config is not None:
-        if (scale, shrinks, drawn) != (None, None, None):
-            raise UsageError("Expected --config, or --scale, --shrinks and --drawn, but not both.")
+        if any(option is not None for option in (scale, shrinks, grain, drawn)):
+            raise UsageError(
+                "Expected --config, or --scale, --shrinks, --grain and --drawn, but not both."
+            )
         with extra("Reading a config needs", "train"):
             from classsr.training.config import load_config
         experiment = load_config(config)
-        scale, factors, drawn = (
-            experiment.model.scale,
-            experiment.data.shrinks,
-            experiment.data.drawn,
-        )
+        data = experiment.data
+        scale, factors, grain, drawn = experiment.model.scale, data.shrinks, data.grain, data.drawn
+    elif grain is not None and not 1 < grain <= 2:
+        raise UsageError(f"Expected a number above 1 and up to 2 for --grain but got {grain:g}.")
 
     def progress(done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
@@ -86,6 +94,7 @@ def pack(
         scale=scale or 4,
         shrinks=factors,
         draw=drawn or 0,
+        grain=grain,
         workers=workers,
         progress=progress,
     )

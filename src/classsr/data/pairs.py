@@ -6,6 +6,7 @@ what lies where, from which file and how much shrunk, with a checksum of the sou
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ from classsr.image import Samples, find_pictures, read
 from classsr.resize import Sample, resize
 
 SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6)  # the paper's copies of every training picture
+GRAIN_STRENGTH = (0.6, 2.5)  # standard deviation of noise, of 255
+GRAIN_SPREAD = (0.0, 0.5)  # how much of a pixel's noise each neighbour in a row or column gets
 RGB8 = NDArray[np.uint8]
 Source = Path | int  # a file, or the number of a picture that is drawn here
 
@@ -76,13 +79,16 @@ def to_eight_bit(samples: Samples) -> RGB8:
 
 
 def make_pairs(
-    source: Source, *, scale: int, shrinks: Sequence[float]
+    source: Source, *, scale: int, shrinks: Sequence[float], grain: float | None = None
 ) -> list[tuple[float, RGB8, RGB8]]:
     """Read or draw a picture and return (shrink, LR, HR) for each copy; 16 bits are rounded to 8."""
     rgb = drawn(source) if isinstance(source, int) else to_eight_bit(read(source).rgb)
+    copies = [(shrink, copy_of(rgb, shrink)) for shrink in shrinks]
+    if grain is not None:
+        copies.insert(0, (grain, with_grain(copy_of(rgb, grain))))
     pairs = []
-    for shrink in shrinks:
-        hr = crop_to_multiple(copy_of(rgb, shrink), scale)
+    for shrink, copy in copies:
+        hr = crop_to_multiple(copy, scale)
         if 0 not in hr.shape:
             pairs.append((shrink, resize(hr, 1 / scale), hr))
     return pairs
@@ -95,6 +101,18 @@ def copy_of(rgb: RGB8, shrink: float) -> RGB8:
         top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
         rgb = rgb[top : top + height, left : left + width]
     return rgb if shrink == 1.0 else resize(rgb, shrink)
+
+
+def with_grain(rgb: RGB8) -> RGB8:
+    """Add noise such as cameras leave in large photographs: as strong everywhere, smeared a little, always the same."""
+    random = np.random.default_rng(zlib.crc32(rgb.tobytes()))
+    strength, spread = random.uniform(*GRAIN_STRENGTH), random.uniform(*GRAIN_SPREAD)
+    height, width, channels = rgb.shape
+    noise = random.standard_normal((height + 2, width + 2, channels))
+    noise = noise[1:-1] + spread * (noise[:-2] + noise[2:])
+    noise = noise[:, 1:-1] + spread * (noise[:, :-2] + noise[:, 2:])
+    noise *= strength / (1 + 2 * spread**2)  # that spreading changes no deviation
+    return np.clip(np.rint(rgb + noise), 0, 255).astype(np.uint8)
 
 
 def _name_and_content(source: Source) -> tuple[str, bytes]:
@@ -111,6 +129,7 @@ def pack(
     scale: int,
     shrinks: Sequence[float] = SHRINKS,
     draw: int = 0,
+    grain: float | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Pairs:
@@ -122,6 +141,7 @@ def pack(
         scale: HR size over LR size.
         shrinks: factors of the copies, 1.0 for the picture itself (see `copy_of`).
         draw: how many pictures to draw besides (see `drawn`).
+        grain: the factor of one more copy, an enlarged one that has noise (see `with_grain`); none by default.
         workers: processes.
         progress: called with (pictures done, pictures in all).
 
@@ -131,7 +151,7 @@ def pack(
 
     """
     sources = [*find_pictures(hr_folder), *range(draw)]
-    work = partial(make_pairs, scale=scale, shrinks=shrinks)
+    work = partial(make_pairs, scale=scale, shrinks=shrinks, grain=grain)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "pairs.json").unlink(missing_ok=True)

@@ -68,6 +68,9 @@ class DataConfig(_Section):
     shrinks: Annotated[tuple[Annotated[float, Field(gt=0, le=2)], ...], Field(min_length=1)] = (
         SHRINKS  # the copies of every picture; 1 is the picture itself, above it its enlarged middle
     )
+    grain: Annotated[float, Field(gt=1, le=2)] | None = (
+        None  # the factor of one more copy, the middle enlarged so much, with noise as in large photographs
+    )
     drawn: Annotated[int, Field(ge=0)] = 0  # pages, charts, screens and drawings besides
     validation_pictures: Positive  # held out of training, with all their shrunk copies
     validation_patches: Positive = 1024  # at most so many of theirs are measured
