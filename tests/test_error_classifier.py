@@ -92,6 +92,14 @@ def test_a_flat_tile_is_no_infinity() -> None:
     assert ErrorClassifier(3).eval()(torch.full((1, 3, 32, 32), 0.5)).isfinite().all()
 
 
+def test_brightness_changes_nothing() -> None:
+    classifier = ErrorClassifier(3).eval()
+    classifier.filters.weight.data.add_(0.1)
+    x = 0.5 * torch.rand(5, 3, 32, 32) * torch.linspace(0, 1, 5).view(-1, 1, 1, 1)
+
+    torch.testing.assert_close(classifier(x + 0.5), classifier(x), rtol=1e-4, atol=1e-4)
+
+
 def test_a_checkpoint_keeps_it(tmp_path: Path) -> None:
     specs = [BranchSpec("bicubic", None, 4), BranchSpec("fsrcnn", 4, 4)]
     model = ClassSR(specs, ErrorClassifier(2)).eval()

@@ -58,7 +58,7 @@ class ErrorClassifier(nn.Module):
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        self.filters = nn.Conv2d(3, 48, 4, stride=4, bias=False)
+        self.filters = _ZeroMeanConv2d(3, 48, 4, stride=4, bias=False)
         self.features = nn.Sequential(
             nn.Conv2d(48, 48, 1), nn.LeakyReLU(SLOPE), nn.Conv2d(48, 32, 1)
         )
@@ -66,8 +66,6 @@ class ErrorClassifier(nn.Module):
             nn.Linear(48 + 32, 64), nn.LeakyReLU(SLOPE), nn.Linear(64, levels)
         )
         self.register_buffer("gains", torch.tensor([[1.0, 0.0]] * (levels - 1)))
-        with torch.no_grad():
-            self.filters.weight -= self.filters.weight.mean(dim=(2, 3), keepdim=True)
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logarithms of the distances to the hardest branch (N, levels - 1) and of its error (N, 1)."""
@@ -85,6 +83,14 @@ class ErrorClassifier(nn.Module):
         error = hardest.exp()
         easier = torch.maximum(error + more, 0.5 * error)
         return torch.cat([easier.log(), hardest], dim=1)
+
+
+class _ZeroMeanConv2d(nn.Conv2d):
+    """Filters that find nothing in a flat tile: were it next to nothing, rounding would decide its logarithm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean(dim=(2, 3), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
 
 
 def _energy(responses: Tensor) -> Tensor:
