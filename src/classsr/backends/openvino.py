@@ -23,9 +23,12 @@ WAKE = 50  # ms after which Python looks whether Ctrl-C was pressed while a batc
 # What a network keeps ready for shapes it has met; by default 5,000, and every one takes some 100 KiB: a folder of
 # 900 small pictures, all of other sizes, went from 168 to 630 MiB. A picture has about ten shapes a level.
 SHAPES = 100
-# Kernels of all networks that oneDNN inside it keeps besides; by default 1,024. Those for AMX are large: 300 small
-# pictures took 300 MiB in bf16 instead of 183, in the same time.
-KERNELS = 128
+# Kernels of all networks that oneDNN inside it keeps besides. Pictures have blocks of many sizes, each with kernels of
+# its own, and making them takes longer than running them: with 128, pictures of 2,000 pixels that were run in turns by
+# all routes took up to 1.4 times as long. Those for AMX are large, though: 300 small pictures took 300 MiB in bf16
+# instead of 183.
+KERNELS = 1024
+AMX_KERNELS = 128
 LONE_PIXEL = (
     3  # values in a batch of one pixel, for which bf16 convolutions are wrong in OpenVINO 2026.4
 )
@@ -38,11 +41,19 @@ def _core() -> ov.Core:
     OpenVINO 2026.4 gives the thread a stack for signals and, when one of several Cores ends, may leave it on one that
     was freed: the next Ctrl-C would be a segmentation fault.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))  # read at first use
+    kernels = AMX_KERNELS if _has_amx() else KERNELS
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(kernels))  # read at first use
     core = ov.Core()
     with suppress(RuntimeError):  # a version that does not know it
         core.set_property("CPU", {"CPU_RUNTIME_CACHE_CAPACITY": SHAPES})
     return core
+
+
+def _has_amx() -> bool:
+    """Whether the processor has AMX, as far as Linux tells."""
+    with suppress(OSError):
+        return "amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return False
 
 
 class OpenVINOBackend:
