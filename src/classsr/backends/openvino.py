@@ -24,9 +24,9 @@ WAKE = 50  # ms after which Python looks whether Ctrl-C was pressed while a batc
 # 900 small pictures, all of other sizes, went from 168 to 630 MiB. A picture has about ten shapes a level.
 SHAPES = 100
 # Kernels of all networks that oneDNN inside it keeps besides. Pictures have blocks of many sizes, each with kernels of
-# its own, and making them takes longer than running them: with 128, pictures of 2,000 pixels that were run in turns by
-# all routes took up to 1.4 times as long. Those for AMX are large, though: 300 small pictures took 300 MiB in bf16
-# instead of 183.
+# its own, and making them anew takes time: with 128, pictures of 2,000 pixels that were run in turns by all routes took
+# up to 1.4 times as long (docs/log.md, 2026-11-30). Those for AMX are large, though: 300 small pictures took 300 MiB in
+# bf16 instead of 183.
 KERNELS = 1024
 AMX_KERNELS = 128
 LONE_PIXEL = (

@@ -81,7 +81,7 @@ def to_eight_bit(samples: Samples) -> RGB8:
 def make_pairs(
     source: Source, *, scale: int, shrinks: Sequence[float], grain: float | None = None
 ) -> list[tuple[float, RGB8, RGB8]]:
-    """Read or draw a picture and return (shrink, LR, HR) for each copy; 16 bits are rounded to 8."""
+    """Read or draw a picture and return (shrink, LR, HR) for each copy, the noisy one first; 16 bits become 8."""
     rgb = drawn(source) if isinstance(source, int) else to_eight_bit(read(source).rgb)
     copies = [(shrink, copy_of(rgb, shrink)) for shrink in shrinks]
     if grain is not None:
@@ -104,7 +104,7 @@ def copy_of(rgb: RGB8, shrink: float) -> RGB8:
 
 
 def with_grain(rgb: RGB8) -> RGB8:
-    """Add noise such as cameras leave in large photographs: as strong everywhere, smeared a little, always the same."""
+    """Add noise as in large photographs to (H, W, 3): as strong everywhere, smeared a little, always the same."""
     random = np.random.default_rng(zlib.crc32(rgb.tobytes()))
     strength, spread = random.uniform(*GRAIN_STRENGTH), random.uniform(*GRAIN_SPREAD)
     height, width, channels = rgb.shape
