@@ -1,5 +1,6 @@
 """Convolutions of 8-bit integers: what they compute, how they learn, and that runtimes compute integers indeed."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor, library, nn
 from branches import randomise
 from classsr import export
 from classsr.networks import BranchSpec, as_branch, build_branch
-from classsr.networks.quantized import HIGH, LOW, QuantizedConv, round_to_steps
+from classsr.networks.quantized import HIGH, LOW, QuantizedConv, calibrate, round_to_steps
 
 
 def fresh(*, step: float = 4 / HIGH, channels: int = 6) -> QuantizedConv:
@@ -129,17 +130,66 @@ def test_the_weights_learn_as_if_they_were_not_rounded() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
-def test_the_first_batch_in_training_sets_the_step_and_no_other_does(scale: float) -> None:
-    layer, x = fresh(step=1.0).train(), features(2, 6, 16, 16)
-    layer.eval()(x)
-    assert layer.log_step.item() == 0.0
+def test_calibrating_sets_the_step_of_fresh_layers_alone(scale: float) -> None:
+    layer, x = fresh(step=1.0), features(2, 6, 16, 16)
+    chain = nn.Sequential(layer)
 
-    layer.train()(scale * x)
+    calibrate(chain, scale * x)
 
     step = math.exp(layer.log_step.item())
     assert 2 * scale / HIGH < step < 5 * scale / HIGH  # noise reaches to about four
-    layer(10 * scale * x)
+    calibrate(chain, 10 * scale * x)
     assert math.exp(layer.log_step.item()) == step
+
+
+def chain_of_unlike_channels() -> nn.Sequential:
+    """Layers whose channels differ in range by factors of up to 30, and one that is all zeros."""
+    torch.manual_seed(3)
+    convs = [nn.Conv2d(3, 16, 3, padding=1), QuantizedConv(16, 16), QuantizedConv(16, 8)]
+    for conv in convs[:-1]:
+        conv.weight.data *= torch.logspace(-0.75, 0.75, 16).view(-1, 1, 1, 1)
+        nn.init.zeros_(conv.weight.data[5])
+        assert conv.bias is not None
+        nn.init.zeros_(conv.bias.data[5:6])
+    return nn.Sequential(convs[0], nn.PReLU(16), convs[1], nn.PReLU(16), convs[2])
+
+
+def in_floats(chain: nn.Sequential, x: Tensor) -> Tensor:
+    """What a chain makes without rounding."""
+    for layer in chain:
+        x = nn.Conv2d.forward(layer, x) if isinstance(layer, nn.Conv2d) else layer(x)
+    return x
+
+
+def test_calibrating_changes_nothing_but_rounding_and_that_to_less() -> None:
+    chain, x = chain_of_unlike_channels(), features(2, 3, 24, 24)
+    one_by_one = copy.deepcopy(chain)
+    with torch.no_grad():
+        expected = in_floats(chain, x)
+        y = x
+        for layer in one_by_one:
+            if isinstance(layer, QuantizedConv):
+                layer.take_step(y)
+            y = layer(y)
+
+        calibrate(chain, x)
+
+        torch.testing.assert_close(in_floats(chain, x), expected, rtol=1e-4, atol=1e-4)
+        error, before = ((made - expected).square().mean() for made in (chain(x), y))
+    assert 0 < error < 0.7 * before
+
+
+def test_calibrated_channels_reach_as_far_as_their_weights_do() -> None:
+    first, activation, second, *_ = chain_of_unlike_channels()
+    x = features(2, 3, 24, 24)
+
+    calibrate(nn.Sequential(first, activation, second), x)
+
+    reach = activation(first(x)).detach().abs().amax(dim=(0, 2, 3))
+    largest = second.get_parameter("weight").detach().abs().amax(dim=(0, 2, 3))
+    ratio = (reach / largest)[[c for c in range(16) if c != 5]]
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=0)
+    assert reach[5] == 0
 
 
 def test_under_autocast_it_learns_in_bf16_and_is_used_in_float32() -> None:

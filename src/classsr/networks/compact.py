@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from classsr.networks.bicubic import Bicubic
 from classsr.networks.layers import PReLU, conv3x3, without_autocast
-from classsr.networks.quantized import QuantizedConv
+from classsr.networks.quantized import QuantizedConv, calibrate
 
 # Variance of a fresh convolution's outputs over the mean square of its inputs.
 KAIMING = 2 / (1 + 0.25**2)  # keeps the signal's size before a PReLU, whose slope starts at 0.25
@@ -157,6 +157,10 @@ class Compact(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Added before PixelShuffle, which is then done once: a fifth of the time of the smallest networks.
         return F.pixel_shuffle(self.enlarge.enlarge(x) + self.body(x), self.scale)
+
+    def calibrate(self, x: Tensor) -> None:
+        """Prepare fresh convolutions of integers for training on pictures like `x`; see `quantized.calibrate`."""
+        calibrate(self.body, x)
 
     def fold(self) -> nn.Module:
         """Return the same function built of plain layers only, as it is exported."""

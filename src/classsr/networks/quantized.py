@@ -3,7 +3,9 @@
 What goes in and the kernels are rounded to 255 steps in training too, so that the weights get used to it. The width of
 a step of what goes in is learned: Esser et al., "Learned Step Size Quantization", ICLR 2020; here its logarithm is, so
 that one learning rate suits all. Kernels have a step for every output channel, a 127th of the largest weight. Both are
-symmetric, without a zero point, which runtimes compute faster. What that is worth: docs/log.md, 2026-11-29.
+symmetric, without a zero point, which runtimes compute faster. What goes in has one step for all channels, so that a
+chain of layers begins with channels of like ranges: Nagel et al., "Data-Free Quantization Through Weight Equalization
+and Bias Correction", ICCV 2019. What that is worth: docs/log.md, 2026-11-29 and -30.
 """
 
 from typing import cast
@@ -23,7 +25,7 @@ RANGES = 20  # that are tried to begin with, the widest up to the largest value
 class QuantizedConv(nn.Conv2d):
     """A 3x3 convolution of 8-bit integers that keeps the size.
 
-    A fresh one takes its step from the first batch that it is trained on: the one that rounds it with the least error.
+    Before it is trained a fresh one needs its step: see `calibrate`.
 
     Args:
         inputs: channels.
@@ -40,8 +42,6 @@ class QuantizedConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            if not self.calibrated:
-                self._calibrate(x.detach().float())
             return self._convolve(x)
         with without_autocast(x):  # as runtimes do: what is not integers is float32
             return self._convolve(x.to(self.weight.dtype))
@@ -66,11 +66,53 @@ class QuantizedConv(nn.Conv2d):
         largest = self.weight.detach().abs().amax(dim=(1, 2, 3))
         return largest.clamp(min=1e-12) / HIGH  # a channel of zeros has a step too
 
-    def _calibrate(self, x: Tensor) -> None:
+    def take_step(self, x: Tensor) -> None:
+        """Take the step that rounds `x` with the least error."""
         steps = x.abs().max() * torch.linspace(1, 1 / RANGES, RANGES, device=x.device) / HIGH
         errors = [((x / s).round().clamp(LOW, HIGH) * s - x).square().mean() for s in steps]
         self.log_step.data = steps[int(torch.stack(errors).argmin())].log()
         self.calibrated.fill_(True)
+
+
+@torch.no_grad()
+def calibrate(chain: nn.Sequential, x: Tensor) -> None:
+    """Prepare the fresh layers of a chain for training; those that have a step already stay as they are.
+
+    Channels between two convolutions get ranges alike, which changes no result but for rounding, and each layer the
+    step that rounds best what comes in.
+
+    Args:
+        chain: convolutions and what leaves a factor above 0 a factor, such as PReLU, between them.
+        x: what goes into the chain, float32.
+
+    """
+    before: nn.Conv2d | None = None
+    for layer in chain:
+        if isinstance(layer, QuantizedConv) and not layer.calibrated:
+            if before is not None:
+                x = x / _equalise(before, layer, x)
+            layer.take_step(x)
+        if isinstance(layer, nn.Conv2d):
+            before = layer
+        x = layer(x)
+
+
+def _equalise(before: nn.Conv2d, after: nn.Conv2d, x: Tensor) -> Tensor:
+    """Divide what a layer makes by a factor for every channel and let the next undo it; return them: (1, C, 1, 1).
+
+    Afterwards a channel reaches as far, by its share, as its largest weight does in the next layer, so that neither
+    is rounded more than the other. The factors' geometric mean is 1.
+    """
+    reach = x.abs().amax(dim=(0, 2, 3))
+    largest = after.weight.abs().amax(dim=(0, 2, 3))
+    useful = (reach > 0) & (largest > 0)
+    logs = torch.where(useful, (reach / largest).log() / 2, 0.0)
+    factors = torch.where(useful, logs - logs.sum() / useful.sum(), 0.0).exp()
+    before.weight /= factors.view(-1, 1, 1, 1)
+    if before.bias is not None:
+        before.bias /= factors
+    after.weight *= factors.view(1, -1, 1, 1)
+    return factors.view(1, -1, 1, 1)
 
 
 class _Whole(torch.autograd.Function):

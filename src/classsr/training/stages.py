@@ -14,12 +14,14 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ from classsr.data.ranking import Ranking, Upscale, load_ranking, rank, save_rank
 from classsr.errors import TrainingError, UsageError
 from classsr.flops import count_macs
 from classsr.model import find_model, sha256
-from classsr.networks import BranchSpec, Classifier, ClassSR, build_branch
+from classsr.networks import BranchSpec, Classifier, ClassSR, Compact, build_branch
 from classsr.networks.branch import BRANCHES, sizes
 from classsr.training.branch_errors import BranchErrors
 from classsr.training.collapse import collapse, health, start_afresh
@@ -269,11 +271,21 @@ def train_branch(experiment: Experiment, level: int) -> Path:
     )
     if schedule.start is not None:
         _start_from(task.module, _same_branch(schedule.start, spec))
+    if isinstance(task.module, Compact):
+        task = replace(task, prepare=partial(_calibrate, task.module, task.batch))
     if schedule.teacher is not None:
         task = _taught(task, schedule, experiment)
     if schedule.round_weights:
         task = replace(task, save=lambda module, path: save_branch(_rounded(module), spec, path))
     return train(task, schedule, folder=folder, device=experiment.device)
+
+
+def _calibrate(
+    branch: Compact, batch: Callable[[int, slice], tuple[RGB8, NDArray[Any]]], fabric: Fabric
+) -> None:
+    """Prepare fresh convolutions of integers by the first batch, the whole of it in every process."""
+    lr, _ = batch(0, slice(None))
+    branch.calibrate(to_tensor(lr, fabric.device))
 
 
 def _rounded(branch: nn.Module) -> nn.Module:
