@@ -59,10 +59,22 @@ def train_errors(experiment: Experiment) -> Path:
     train(task, config.errors.schedule, folder=folder, device=experiment.device)
     model = load_classsr(folder / LAST)
     classifier = _error_classifier(model)
-    log_distances, _ = _estimates(classifier, experiment, held)
-    classifier.gains.copy_(torch.from_numpy(calibrate(log_distances, held)))
+    real = _without_enlarged(held, experiment)
+    log_distances, _ = _estimates(classifier, experiment, real)
+    classifier.gains.copy_(torch.from_numpy(calibrate(log_distances, real)))
     save_classsr(model, folder / CALIBRATED)
     return folder / CALIBRATED
+
+
+def _without_enlarged(held: TileErrors, experiment: Experiment) -> TileErrors:
+    """Leave out copies that were enlarged, where easy levels lose less than on what cameras took."""
+    shrinks = np.array([entry.shrink for entry in experiment.pairs.entries])
+    real = shrinks[held.tiles.picture] <= 1
+    if not real.any():
+        raise TrainingError(
+            "Expected held-out pictures that were not enlarged, to calibrate on, but got none; add 1 to shrinks."
+        )
+    return held.select(real)
 
 
 def _trained(experiment: Experiment) -> ClassSR:
