@@ -18,6 +18,7 @@ from branches import head_of, parameters, small_branch
 from classsr.backends import open_backend
 from classsr.checkpoint import load_classsr, load_networks, save_branch, save_classsr
 from classsr.data.patches import find_patches, read_lr
+from classsr.errors import TrainingError
 from classsr.export import export_model
 from classsr.model import open_model
 from classsr.networks import BranchSpec, ClassSR, ErrorClassifier
@@ -313,6 +314,42 @@ def test_it_can_learn_from_fewer_pictures(experiment: Experiment) -> None:
     for name, pictures in (("learned", ends), ("held-out", held)):
         with np.load(experiment.run / "errors" / f"{name}.npz") as found:
             assert len(found["errors"]) == len(find_patches(PAIRS, pictures))
+
+
+def with_shrinks(experiment: Experiment, shrinks: list[float]) -> Experiment:
+    """The same pictures as copies that were shrunk or enlarged by these factors; the first two of one photograph."""
+    names = ["0.png", "0.png", "1.png", "2.png"]
+    entries = [
+        replace(entry, name=name, shrink=shrink)
+        for entry, name, shrink in zip(PAIRS.entries, names, shrinks, strict=True)
+    ]
+    return replace(experiment, pairs=replace(PAIRS, entries=tuple(entries)))
+
+
+def test_enlarged_copies_do_not_calibrate(experiment: Experiment) -> None:
+    mixed = with_shrinks(experiment, [1.0, 1.5, 1.0, 1.0])
+    assert mixed.held_out().tolist() == [True, True, False, False]
+
+    model = load_classsr(train_errors(mixed))
+
+    assert isinstance(model.classifier, ErrorClassifier)
+    held = measure_tiles(
+        PAIRS,
+        np.array([0]),
+        model.branches,
+        device="cpu",
+        precision="32-true",
+        cache=experiment.run / "x.npz",
+    )
+    lr = to_tensor(read_lr(PAIRS, held.tiles), torch.device("cpu"))
+    log_distances = model.classifier.estimate(lr)[0].detach().numpy()
+    expected = torch.from_numpy(calibrate(log_distances, held)).float()
+    torch.testing.assert_close(model.classifier.gains, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_enlarged_copies_alone_are_refused(experiment: Experiment) -> None:
+    with pytest.raises(TrainingError, match="that were not enlarged"):
+        train_errors(with_shrinks(experiment, [2.0, 1.5, 1.0, 1.0]))
 
 
 def test_bicubic_can_be_left_out(experiment: Experiment) -> None:
