@@ -1,7 +1,6 @@
 """What does not fit into memory goes on in halves, with the same result; only a lone picture gives up."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -233,7 +232,7 @@ batch = np.random.default_rng(0).random((64, 3, 64, 64), np.float32)
 plain = np.concatenate([network(one[None]).copy() for one in batch[-8:]])
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 plenty = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (held + (int(sys.argv[2]) << 20), plenty[1]))
+resource.setrlimit(resource.RLIMIT_AS, (held + (170 << 20), plenty[1]))
 found = network(batch)
 resource.setrlimit(resource.RLIMIT_AS, plenty)
 print(json.dumps({"notes": notes, "difference": float(np.abs(found[-8:] - plain).max())}))
@@ -241,15 +240,13 @@ print(json.dumps({"notes": notes, "difference": float(np.abs(found[-8:] - plain)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space")
-@pytest.mark.parametrize(("name", "mib"), [("openvino", 200), ("onnx", 170), ("torch", 170)])
-def test_a_runtime_out_of_memory_goes_on_with_smaller_batches(name: str, mib: int) -> None:
+@pytest.mark.parametrize("name", ["openvino", "onnx", "torch"])
+def test_a_runtime_out_of_memory_goes_on_with_smaller_batches(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, name, str(mib)],
+        [sys.executable, "-c", LIMITED, name],
         capture_output=True,
         text=True,
         check=False,
-        # Every further arena of glibc reserves 64 MiB of addresses, used or not.
-        env=os.environ | {"MALLOC_ARENA_MAX": "1"},
     )
 
     assert done.returncode == 0, done.stderr
@@ -274,7 +271,7 @@ plain = backend.branch(model, hardest)(small).copy()
 network = backend.branch(model, hardest)
 held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 plenty = resource.getrlimit(resource.RLIMIT_DATA)
-resource.setrlimit(resource.RLIMIT_DATA, (held + (int(sys.argv[2]) << 20), plenty[1]))
+resource.setrlimit(resource.RLIMIT_DATA, (held + (300 << 20), plenty[1]))
 pending = [network.submit(each) for each in (large, small)] if hasattr(network, "submit") else []
 try:
     pending[0]() if pending else network(large)
