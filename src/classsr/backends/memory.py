@@ -2,16 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import numpy as np
 
 from classsr.backends.base import Backend, Floats, Network, Pending, Queue
 from classsr.errors import OutOfMemoryError
 from classsr.model import Model
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -41,52 +37,43 @@ def spare_memory(network: Network) -> Network:
     return _SparingQueue(network) if isinstance(network, Queue) else _Sparing(network)
 
 
-class _Limit:
-    """How many LR pixels fit into one batch, as far as is known."""
-
-    def __init__(self) -> None:
-        self._pixels = sys.maxsize
-
-    def allows(self, batch: Floats) -> bool:
-        """Whether a batch is known or hoped to fit."""
-        fits: bool = batch[:, 0].size <= self._pixels
-        return fits
-
-    def run(self, run: Callable[[Floats], T], batch: Floats) -> Iterator[T]:
-        """Run a batch in as few parts as fit, in order."""
-        window = batch.shape[2] * batch.shape[3]
-        start = 0
-        while start < len(batch):
-            count = min(max(self._pixels // window, 1), len(batch) - start)
-            try:
-                result = run(batch[start : start + count])
-            except OutOfMemoryError:
-                if count == 1:
-                    raise
-                self._pixels = count // 2 * window
-                logger.info("out of memory with %d windows at once; going on with half", count)
-                continue
-            yield result
-            start += count
-
-
 class _Sparing:
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._limit = _Limit()
+        self._pixels = sys.maxsize  # LR pixels that fit into one batch, as far as is known
 
     def __call__(self, batch: Floats) -> Floats:
-        joined: Floats | None = None
-        start = 0
-        for part in self._limit.run(self._network, batch):
-            if len(part) == len(batch):
-                return part
-            if joined is None:
-                joined = _allocate((len(batch), *part.shape[1:]))
-            joined[start : start + len(part)] = part  # before the next call overwrites it
-            start += len(part)
-        assert joined is not None, "a batch has at least one picture"
+        if self._may_fit(batch) or len(batch) == 1:
+            try:
+                return self._network(batch)
+            except OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                self._halve(len(batch), batch[0, 0].size)
+        # A runtime keeps what it got for a part, so results get their place before more than one window is run.
+        first = self._network(batch[:1])
+        joined = _allocate((len(batch), *first.shape[1:]))
+        joined[:1] = first
+        start, window = 1, batch[0, 0].size
+        while start < len(batch):
+            part = batch[start : start + max(self._pixels // window, 1)]
+            try:
+                joined[start : start + len(part)] = self._network(part)
+            except OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self._halve(len(part), window)
+            else:
+                start += len(part)
         return joined
+
+    def _may_fit(self, batch: Floats) -> bool:
+        fits: bool = batch[:, 0].size <= self._pixels
+        return fits
+
+    def _halve(self, count: int, window: int) -> None:
+        self._pixels = count // 2 * window
+        logger.info("out of memory with %d windows at once; going on with half", count)
 
 
 def _allocate(shape: tuple[int, ...]) -> Floats:
@@ -105,7 +92,7 @@ class _SparingQueue(_Sparing):
         self._queue = queue
 
     def submit(self, batch: Floats) -> Pending:
-        if not self._limit.allows(batch):
+        if not self._may_fit(batch):
             return lambda: self(batch)
         try:
             pending = self._queue.submit(batch)
