@@ -686,6 +686,21 @@ def test_a_loss_is_not_exceeded(loss: float) -> None:
     assert report.cost < 1
 
 
+def test_rounding_to_whole_numbers_counts_as_an_error_of_every_level() -> None:
+    config = find_model("compact-x4").config
+    upscaler = Upscaler("compact-x4", precision="f32", costs=by_macs(config))
+    soft = resize(noise(16, 16), 16)
+
+    coarse, fine = (
+        upscaler.upscale(pixels, budget=0.5) for pixels in (soft, soft.astype(np.uint16) * 257)
+    )
+
+    np.testing.assert_array_equal(coarse.levels, fine.levels)
+    assert coarse.report.loss is not None
+    assert fine.report.loss is not None
+    assert 0 < coarse.report.loss < 0.99 * fine.report.loss
+
+
 def test_auto_loses_next_to_nothing() -> None:
     report = predicting().upscale(shades(12, 16)).report
 

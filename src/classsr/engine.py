@@ -214,7 +214,7 @@ class Engine:
         if goal.likeliest:
             plan = planner.at_levels(likeliest(judged).reshape(planner.grid.shape))
             return planner.if_it_pays(plan) if gives_way else plan
-        errors = predicted_errors(judged, config).reshape(*planner.grid.shape, -1)
+        errors = self._errors(judged, header).reshape(*planner.grid.shape, -1)
         if source.alpha_kind != "constant":
             errors[_unseen(source, planner.grid, planner.rows)] = 0  # nobody sees which level it is
         if goal.loss is not None:
@@ -235,7 +235,7 @@ class Engine:
         elif goal.likeliest:
             levels = likeliest(self._judge(source, grid, [rows])).reshape(grid.shape)
         elif goal.loss is not None:
-            errors = predicted_errors(self._judge(source, grid, [rows]), config)
+            errors = self._errors(self._judge(source, grid, [rows]), header)
             levels = cheapest_levels(errors.reshape(*grid.shape, -1), each, goal.loss)
         else:
             raise UsageError("Expected a route or a loss with the paper's tiling but got a budget.")
@@ -250,6 +250,11 @@ class Engine:
             judged=judged,
             reason="Tiles of 32 at step 28, as in the paper.",
         )
+
+    def _errors(self, judged: NDArray[np.float32], header: Header) -> NDArray[np.float64]:
+        """Predict how much every level errs, the rounding to whole numbers included."""
+        step = 1 / np.iinfo(header.dtype).max
+        return predicted_errors(judged, self.model.config) + step**2 / 12
 
     def _judge(self, source: Source, grid: TileGrid, bands: list[range]) -> NDArray[np.float32]:
         """Run the Class-Module on every tile: (tiles, outputs)."""
