@@ -216,7 +216,7 @@ def test_nothing_is_given_up_that_came_to_its_end() -> None:
 
 # --- Real runtimes with too little memory ---
 
-# glibc may give a thread an arena of its own, with 64 MiB of address space besides; with one, the limit is what it says.
+# glibc may give a thread an arena of its own, of 64 MiB of address space; without, the limit is what it says.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 
 LIMITED = """
