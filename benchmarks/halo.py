@@ -18,6 +18,7 @@ from classsr.evaluation import read_hr
 from classsr.image import find_pictures
 from classsr.metrics import psnr
 from classsr.model import DEFAULT_MODEL, find_model
+from classsr.phases import shuffled
 from classsr.resize import resize
 from classsr.tiles import TileGrid, batches, pad_edges, place, split
 
@@ -29,7 +30,7 @@ BATCH = 64  # tiles
 def enlarge(network: Network, windows: NDArray[Any]) -> Floats:
     """Run a network on 8-bit windows (N, h, w, 3): -> (N, H, W, 3) in 0 to 255, not rounded."""
     batch = np.ascontiguousarray(windows.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
-    sr: Floats = (network(batch).transpose(0, 2, 3, 1) * np.float32(255)).clip(0, 255)
+    sr: Floats = (shuffled(network(batch)).transpose(0, 2, 3, 1) * np.float32(255)).clip(0, 255)
     return sr
 
 
@@ -48,7 +49,7 @@ def tiled(network: Network, lr: NDArray[Any], *, tile: int, halo: int, scale: in
     out = np.empty((lr.shape[0] * scale, lr.shape[1] * scale, 3), np.float32)
     for tiles in batches(grid.tiles, BATCH):
         windows = enlarge(network, split(padded, grid, tiles, halo=halo))
-        place(out, windows, grid, tiles, halo=halo, scale=scale)
+        place(out, windows.transpose(0, 3, 1, 2), grid, tiles, halo=halo, scale=scale)
     return out
 
 

@@ -22,6 +22,7 @@ from classsr.backends import Backend, open_backend
 from classsr.canvas import PlacedCanvas, to_network
 from classsr.image import Header, Picture, write
 from classsr.model import DEFAULT_MODEL, Model
+from classsr.phases import shuffled
 from classsr.planner import Plan
 from classsr.tiles import pad_edges
 from classsr.upscaler import Upscaler
@@ -101,7 +102,7 @@ class Reference:
         info, scale = self._config.levels[level], self._config.scale
         radius = info.halo if info.receptive_radius is None else info.receptive_radius
         padded = pad_edges(lr, halo=info.halo + radius)
-        sr = self._networks[level](to_network(padded[None]))[0]
+        sr = shuffled(self._networks[level](to_network(padded[None])))[0]
         inner: Floats = sr[:, scale * radius : -scale * radius, scale * radius : -scale * radius]
         return inner.copy()
 

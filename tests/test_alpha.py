@@ -1,5 +1,6 @@
 """What is transparent takes its colours from what is visible around; alpha that is hard or constant stays so."""
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_rows_are_filled_as_those_of_the_whole(
     rgb, alpha = speckled(height, width, seen=seen, dtype=dtype)
     top = CELL * data.draw(st.integers(0, (height - 1) // CELL))
     bottom = data.draw(st.integers(top + 1, height))
-    first, last = max(top - MARGIN, 0), min(bottom + MARGIN, height)
+    first, last = max(top - MARGIN, 0), min(math.ceil(bottom / CELL) * CELL + MARGIN, height)
 
     part = fill(rgb[first:last], alpha[first:last], above=top - first, below=last - bottom)
 

@@ -19,7 +19,18 @@ PACKAGE = "classsr"
 # Lowest first. A name stands for the module and everything inside it.
 LAYERS = {
     "errors": {"errors"},
-    "ground": {"alpha", "files", "image", "prices", "resize", "sizes", "tiles", "metrics", "model"},
+    "ground": {
+        "alpha",
+        "files",
+        "image",
+        "prices",
+        "resize",
+        "sizes",
+        "tiles",
+        "metrics",
+        "model",
+        "phases",
+    },
     "learned": {
         "networks",
         "flops",

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from classsr.networks import Bicubic
+from classsr.networks.bicubic import HalfProofPhases, Phases
 from classsr.resize import resize
 
 
@@ -30,18 +32,28 @@ def test_there_is_nothing_to_learn() -> None:
     assert not any(parameter.requires_grad for parameter in Bicubic(4).parameters())
 
 
+def halved(x: Tensor) -> Tensor:
+    """Round to bf16, of whose 16 bits eight are exact."""
+    return x.bfloat16().float()
+
+
 @pytest.mark.usefixtures("same_weights")
-def test_rounding_to_half_precision_hardly_harms_its_folded_form() -> None:
+@pytest.mark.parametrize("limit", [255, 65535])
+def test_rounding_what_is_convolved_to_half_precision_hardly_harms_it(limit: int) -> None:
     smooth = F.interpolate(torch.rand(4, 3, 4, 4), size=(48, 48), mode="bicubic")
-    smooth = smooth.clamp(0, 1).mul(255).round() / 255
-    folded = Bicubic(4).fold()
-    expected = folded(smooth)
+    smooth = smooth.clamp(0, 1).mul(limit).round() / limit
+    plain = Bicubic(4).enlarge
+    assert isinstance(plain, Phases)
+    expected = plain(smooth)
+    proof = HalfProofPhases(plain)
+    torch.testing.assert_close(proof(smooth), expected)
 
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = folded(smooth)
+    proof.convolve.weight.data = halved(proof.convolve.weight)
+    proof.convolve.register_forward_pre_hook(lambda _, given: (halved(given[0]),))
+    found = proof(smooth)
 
-    rounded = expected.bfloat16().float()
-    assert (found - expected).square().mean() < (rounded - expected).square().mean() / 100
+    assert (found - expected).abs().max() < 0.01 / 255
+    assert (halved(expected) - expected).abs().max() > 0.2 / 255
 
 
 def test_autocast_costs_it_nothing() -> None:

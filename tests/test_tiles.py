@@ -80,7 +80,7 @@ def test_stitching_undoes_splitting(
 
     for tiles in batches(anyhow, size):
         windows = repeat(split(padded, grid, tiles, halo=halo), scale)
-        place(out, windows, grid, tiles, halo=halo, scale=scale)
+        place(out, windows.transpose(0, 3, 1, 2), grid, tiles, halo=halo, scale=scale)
 
     np.testing.assert_array_equal(out, repeat(image, scale))
 
@@ -98,7 +98,7 @@ def test_a_block_holds_what_its_tiles_hold(
     out = np.full((grid.height * scale, grid.width * scale, 3), -1)
 
     windows = repeat(split(pad_edges(image, halo=halo), grid, block, halo=halo), scale)
-    place(out, windows, grid, block, halo=halo, scale=scale)
+    place(out, windows.transpose(0, 3, 1, 2), grid, block, halo=halo, scale=scale)
 
     expected = np.full_like(out, -1)
     inside = grid.tiles[

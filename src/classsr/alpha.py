@@ -80,7 +80,7 @@ def fill(rgb: NDArray[Any], alpha: NDArray[Any], *, above: int = 0, below: int =
         rgb: rows of a picture (H, W, 3), uint8 or uint16, the first one a multiple of `CELL` below its top.
         alpha: (H, W).
         above: rows in front of those that are wanted: `MARGIN`, or less where the picture begins.
-        below: rows behind them: `MARGIN`, or less where it ends.
+        below: rows behind them: `MARGIN` from the next multiple of `CELL` on, or less where it ends.
 
     Returns:
         (H - above - below, W, 3), not copied where nothing is transparent.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classsr.image import Header
+from classsr.phases import shuffled, side
 from classsr.tiles import Blocks, Box, TileGrid, accumulate, cell_and_inner, coverage, place
 
 FEATHER = 1  # LR pixels that a harder level reaches over an easier one: what every tile has, and every halo but none
@@ -28,7 +29,8 @@ class Canvas(Protocol):
         """Put windows where they belong.
 
         Args:
-            sr: (N, 3, scale * h, scale * w) in [0, 1], halo included; its memory may be overwritten.
+            sr: (N, 3, scale * h, scale * w) in [0, 1], or their phases (see `classsr.phases`), halo included; its
+                memory may be overwritten.
             blocks: those of the windows, inside the band.
             halo: LR pixels.
 
@@ -92,8 +94,9 @@ class PlacedCanvas:
         for window, block in zip(sr, blocks, strict=True):
             planes = _to_range(window, self._pixels.dtype)
             if self._is_grey:
-                planes = np.broadcast_to(planes.mean(axis=0), planes.shape)
-            rounded = _round(planes, self._pixels.dtype).transpose(1, 2, 0)[None]
+                colours = planes.reshape(3, -1, *planes.shape[1:])
+                planes = np.broadcast_to(colours.mean(axis=0), colours.shape).reshape(planes.shape)
+            rounded = _round(planes, self._pixels.dtype)[None]
             geometry = {"halo": halo, "scale": self._scale, "first": self._top}
             place(self._pixels, rounded, self._grid, block[None], **geometry)
             if halo:
@@ -130,12 +133,13 @@ class PlacedCanvas:
         cell, inner = cell_and_inner(self._grid, block, halo)
         down, right = inner.top - cell.top, inner.left - cell.left  # from picture to window
         scale = self._scale
+        of_phase = scale // side(planes[None])
         for box, axis, fades_back in self._borders(cell, block):
             on_sr = box.scaled(scale)
             in_window = Box(
                 box.top + down, box.left + right, box.bottom + down, box.right + right
-            ).scaled(scale)
-            pixels = planes[:, *in_window.slices].transpose(1, 2, 0).copy()
+            ).scaled(of_phase)
+            pixels = shuffled(planes[None, :, *in_window.slices])[0].transpose(1, 2, 0).copy()
             fading = np.linspace(1, 0, 2 * FEATHER * scale + 1, dtype=np.float32)[1::2]
             fading = fading[::-1] if fades_back else fading
             weights = fading[:, None, None] if axis == 0 else fading[None, :, None]
@@ -186,14 +190,15 @@ class AveragedCanvas:
     def add(self, sr: NDArray[np.float32], blocks: Blocks, halo: int) -> None:
         """See `Canvas.add`."""
         assert halo == 0
-        accumulate(self._total, sr.transpose(0, 2, 3, 1), self._grid, blocks, scale=self._scale)
+        pictures = shuffled(sr).transpose(0, 2, 3, 1)
+        accumulate(self._total, pictures, self._grid, blocks, scale=self._scale)
 
     def finish(self) -> NDArray[Any]:
         """See `Canvas.finish`."""
         count = coverage(self._grid).repeat(self._scale, axis=0).repeat(self._scale, axis=1)
         mean = self._total / count
         if self._is_grey:
-            mean = np.broadcast_to(mean.mean(axis=2, keepdims=True), mean.shape)
+            mean = mean.mean(axis=2, keepdims=True).repeat(3, axis=2)
         return _round(_to_range(mean, self._dtype), self._dtype)
 
 

@@ -57,7 +57,7 @@ class Guard:
         A result in float32 is taken unless no enlargement is as far off (`WRONG`).
 
         Args:
-            sr: (N, 3, scale * h, scale * w), halo included.
+            sr: pictures of `scale` times the size, or their phases (see `classsr.phases`), halo included.
             lr: the windows that it was made of, (N, 3, h, w) in [0, 1].
             level: of the branch.
             grid: where the tiles lie.
@@ -105,7 +105,7 @@ def differences(sr: NDArray[np.float32], lr: NDArray[np.float32]) -> NDArray[np.
     bicubic takes 280 and compact-64x12 5,900 (docs/log.md, 2026-11-25).
 
     Args:
-        sr: (N, C, scale * h, scale * w).
+        sr: (N, C, scale * h, scale * w), or their phases.
         lr: (N, C, h, w).
 
     Returns:
@@ -114,7 +114,8 @@ def differences(sr: NDArray[np.float32], lr: NDArray[np.float32]) -> NDArray[np.
     """
     scale = sr.shape[3] // lr.shape[3]
     with np.errstate(over="ignore", invalid="ignore"):
-        off = np.abs(_means(sr, scale * SIDE) - _means(lr, SIDE))
+        mean_phase = sr.reshape(*lr.shape[:2], -1, *sr.shape[2:]).mean(axis=2)
+        off = np.abs(_means(mean_phase, scale * SIDE) - _means(lr, SIDE))
     furthest: NDArray[np.float32] = off.max(axis=(1, 2, 3))
     return furthest
 

@@ -54,7 +54,7 @@ class Level:
 
     @property
     def quantized(self) -> bool:
-        """Whether it computes in 8-bit integers; the little that it does not, it does in float32."""
+        """Whether it computes in 8-bit integers, all but its first and last convolution."""
         return self.network.endswith("-int8")
 
 

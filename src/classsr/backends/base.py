@@ -22,7 +22,8 @@ AHEAD = 1  # batches that are run while the result of another is used
 class Network(Protocol):
     """A loaded network: float32 (N, 3, H, W) in [0, 1] -> float32, N first; any N, H and W.
 
-    A result may be overwritten by the next call.
+    A branch may leave its last PixelShuffle to the caller; see `classsr.phases`. A result may be overwritten by the
+    next call.
     """
 
     def __call__(self, batch: Floats) -> Floats:

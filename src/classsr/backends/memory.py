@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from math import prod
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def _allocate(shape: tuple[int, ...]) -> Floats:
         return np.empty(shape, np.float32)
     except MemoryError as exc:
         raise OutOfMemoryError(
-            f"There is too little memory for {shape[0]} results of {shape[-1]}x{shape[-2]} pixels; "
+            f"There is too little memory for {shape[0]} results of {prod(shape[1:])} values; "
             "close other programs or choose a smaller picture."
         ) from exc
 

@@ -88,18 +88,30 @@ class OpenVINOBackend:
     def branch(self, model: Model, level: int) -> Network:
         """Load one branch; see `Backend.branch`."""
         found = model.config.levels[level]
-        return self._load(model.path(found.file), "f32" if found.quantized else self.precision)
+        precision = self.precision if found.network != "bicubic" else "f32"
+        return self._load(model.path(found.file), precision)
 
     def _load(self, path: Path, precision: Precision) -> Network:
         settings = self._settings | {hint.inference_precision(): TYPES[precision]}
 
         def compiled() -> ov.CompiledModel:
             try:
-                return self._core.compile_model(path, "CPU", settings)
+                graph = self._core.read_model(path)
+                _leave_phases(graph)
+                return self._core.compile_model(graph, "CPU", settings)
             except (RuntimeError, MemoryError) as exc:
                 raise BackendError(f"OpenVINO cannot load {path} ({exc}).") from exc
 
         return OpenVINONetwork(compiled)
+
+
+def _leave_phases(graph: ov.Model) -> None:
+    """Let a graph end before its last PixelShuffle, if that is where it ends; see `Network`."""
+    end = graph.get_results()[0].input(0)
+    last = end.get_source_output().get_node()
+    is_shuffle = last.get_type_name() == "DepthToSpace"
+    if is_shuffle and last.get_attributes()["mode"] == "depth_first":
+        end.replace_source_output(last.input_value(0))
 
 
 class OpenVINONetwork:

@@ -50,8 +50,9 @@ class PyTorchBackend:
     def branch(self, model: Model, level: int) -> Network:
         """Load one branch; see `Backend.branch`."""
         branch = as_branch(self._networks(model).branches[level])
-        quantized = model.config.levels[level].quantized
-        return self._network(branch.fold(), "f32" if quantized else self.precision)
+        found = model.config.levels[level]
+        needs_floats = found.quantized or found.network == "bicubic"
+        return self._network(branch.fold(), "f32" if needs_floats else self.precision)
 
     def _networks(self, model: Model) -> Networks:
         if model.folder not in self._loaded:

@@ -5,6 +5,7 @@ four taps to each axis, then PixelShuffle, with the edge repeated beyond the bor
 """
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,14 @@ def _taps(scale: int) -> Tensor:
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return torch.where(x <= 1, near, torch.where(x < 2, far, 0.0))
+
+
+def _convolution(kernel: Tensor) -> nn.Conv2d:
+    """Return a fixed convolution, a group to each colour."""
+    outputs, inputs, *taps = kernel.shape
+    conv = nn.Conv2d(3 * inputs, outputs, (taps[0], taps[1]), groups=3, bias=False)
+    conv.weight = nn.Parameter(kernel, requires_grad=False)
+    return conv
 
 
 class Phases(nn.Conv2d):
@@ -44,39 +53,34 @@ class Phases(nn.Conv2d):
             return super().forward(F.pad(x, (REACH,) * 4, mode="replicate"))
 
     def fold(self) -> nn.Module:
-        """Return the same function in a form that half precision hardly harms."""
-        return HalfProofPhases(self)
+        """Return the same function built of plain layers, for float32."""
+        conv = _convolution(self.weight.detach())
+        return nn.Sequential(nn.ReplicationPad2d(REACH), conv)
 
 
 class HalfProofPhases(nn.Module):
-    """Phases for runtimes that compute every convolution in half precision and every addition in float32.
+    """Phases for runtimes that compute every convolution in half precision and add up in float32.
 
-    The pixel itself is added in float32; the convolution gives only what differs from it, which is small. It is given
-    whole numbers from 0 to 255, which half precision holds (of 16 bits it holds eight), and its kernel twice: rounded,
-    and what that lacks.
+    Half precision of 16 bits holds eight of them exactly. So a value, 0 to 255, is given as a whole number and the
+    rest, and a kernel as rounded to eight bits and what that lacks; the rest by what is lacking is nothing.
     """
 
-    nearest: Tensor
-    twice: Tensor
+    parts: Tensor
 
     def __init__(self, phases: Phases) -> None:
         super().__init__()
-        outputs = phases.out_channels
-        kernel = phases.weight.detach().clone()
-        kernel[:, :, REACH, REACH] -= 1
-        kernel /= WHITE
+        kernel = phases.weight.detach() / WHITE
         rounded = kernel.bfloat16().float()
-        self.differ = nn.Conv2d(6, outputs, 2 * REACH + 1, groups=3, bias=False)
-        weight = torch.cat([rounded, kernel - rounded], dim=1)
-        self.differ.weight = nn.Parameter(weight, requires_grad=False)
-        channels = torch.arange(3, device=kernel.device)
-        self.register_buffer("nearest", channels.repeat_interleave(outputs // 3))
-        self.register_buffer("twice", channels.repeat_interleave(2))
+        self.convolve = _convolution(torch.cat([rounded, kernel - rounded, rounded], dim=1))
+        parts = torch.tensor([[k, k, k + 3] for k in range(3)])  # whole, whole, rest
+        self.register_buffer("parts", parts.flatten().to(kernel.device))
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x * WHITE, (REACH,) * 4, mode="replicate")
-        detail = self.differ(padded.index_select(1, self.twice))
-        return x.index_select(1, self.nearest) + detail
+        with without_autocast(x):
+            x = x * WHITE
+            whole = x.round()
+            apart = torch.cat([whole, x - whole], dim=1).index_select(1, self.parts)
+            return cast("Tensor", self.convolve(F.pad(apart, (REACH,) * 4, mode="replicate")))
 
 
 class Bicubic(nn.Module):
@@ -103,7 +107,7 @@ class Bicubic(nn.Module):
         return F.pixel_shuffle(self.enlarge(x), self.scale)
 
     def fold(self) -> "Bicubic":
-        """Return the same function built of plain layers only, as it is exported."""
+        """Return the same function built of plain layers only, as it is exported; it is meant for float32."""
         folded = copy.deepcopy(self)
         assert isinstance(folded.enlarge, Phases)
         folded.enlarge = folded.enlarge.fold()

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from classsr.networks.bicubic import Bicubic
+from classsr.networks.bicubic import Bicubic, HalfProofPhases, Phases
 from classsr.networks.layers import PReLU, conv3x3, without_autocast
 from classsr.networks.quantized import QuantizedConv, calibrate
 
@@ -169,5 +169,7 @@ class Compact(nn.Module):
         for place, layer in enumerate(folded.body):
             if isinstance(layer, RepConv | QuantizedConv):
                 folded.body[place] = layer.fold()
-        folded.enlarge = folded.enlarge.fold()
+        phases = folded.enlarge.enlarge
+        assert isinstance(phases, Phases)
+        folded.enlarge.enlarge = HalfProofPhases(phases)
         return folded
