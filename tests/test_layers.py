@@ -5,7 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from classsr.networks.layers import MeanShift, PReLU, Residual, upsampler, without_autocast
+from classsr.networks.layers import (
+    MeanShift,
+    PReLU,
+    Residual,
+    before_shuffle,
+    conv3x3,
+    upsampler,
+    without_autocast,
+)
 
 MEAN = torch.tensor([0.4488, 0.4371, 0.4040])  # of DIV2K, as printed in the code of EDSR
 
@@ -80,3 +88,15 @@ def test_without_autocast_keeps_the_type() -> None:
         assert (x @ x).dtype == torch.bfloat16
         with without_autocast(x):
             assert (x @ x).dtype == torch.float32
+
+
+@pytest.mark.usefixtures("same_weights")
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_convolution_before_pixel_shuffle_equals_the_one_behind_it(factor: int) -> None:
+    behind = conv3x3(4, 3)
+    x = torch.rand(2, 4 * factor**2, 5, 7)
+
+    before = before_shuffle(behind, factor)
+
+    expected = behind(F.pixel_shuffle(x, factor))
+    torch.testing.assert_close(F.pixel_shuffle(before(x), factor), expected)

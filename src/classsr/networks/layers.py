@@ -1,5 +1,6 @@
 """Layers that several networks share: 3x3 convolutions, residuals, PReLU, the mean colour, the way up to HR."""
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -92,6 +93,30 @@ def upsampler_reach(scale: int, *, after: int) -> int:
             -(-reach // factor) + 1
         )  # rounded up, in pixels before the step, then its convolution
     return reach
+
+
+def before_shuffle(conv: nn.Conv2d, factor: int) -> nn.Conv2d:
+    """Return what equals a convolution that keeps the size, behind PixelShuffle, if it comes before PixelShuffle.
+
+    Args:
+        conv: 3x3, (N, C, factor * H, factor * W) -> (N, D, factor * H, factor * W).
+        factor: of PixelShuffle.
+
+    Returns:
+        A 3x3 convolution (N, C * factor**2, H, W) -> (N, D * factor**2, H, W).
+
+    """
+    outputs, inputs = conv.out_channels, conv.in_channels
+    kernel = conv.weight.new_zeros(outputs, factor, factor, inputs, factor, factor, 3, 3)
+    for i, j, y, x in itertools.product(range(factor), range(factor), range(3), range(3)):
+        (row, down), (right, column) = divmod(i + y - 1, factor), divmod(j + x - 1, factor)
+        kernel[:, i, j, :, down, column, row + 1, right + 1] = conv.weight.detach()[:, :, y, x]
+    early = conv3x3(inputs * factor**2, outputs * factor**2).to(conv.weight)
+    early.weight.data = kernel.reshape(early.weight.shape)
+    assert conv.bias is not None
+    assert early.bias is not None
+    early.bias.data = conv.bias.detach().repeat_interleave(factor**2)
+    return early
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
