@@ -57,7 +57,7 @@ class Backend(Protocol):
     """A runtime, set up with its number of threads and its precision.
 
     `version` is the runtime's. `threads` of the processor are used, all where it is None. `precision` is what the
-    branches run in; those of integers do the rest in f32, as fast and without another rounding. The Class-Module always
+    branches run in; bicubic runs in f32, and in PyTorch what branches of integers do besides. The Class-Module always
     runs in f32: it costs little, and its decisions should not depend on the machine.
     """
 
