@@ -1,9 +1,8 @@
-"""Where the file formats keep metadata: out of a file, and into one that libvips writes.
+"""Where the file formats keep metadata: out of a file, and into one that libvips writes (all but PNG, see `png`).
 
-libvips passes XMP on faithfully except to PNG, IPTC to no TIFF, and EXIF only after taking it apart and putting it
-together anew, which loses tags that it does not know. So all but XMP in WebP and AVIF is put in place here: in JPEG and
-PNG into a gap at the head that libvips leaves free, in TIFF at the end, and in WebP and AVIF over an EXIF of libvips
-that is as long.
+libvips passes IPTC on to no TIFF, and EXIF only after taking it apart and putting it together anew, which loses tags
+that it does not know. So all but XMP in WebP and AVIF is put in place here: in JPEG into a gap at the head that libvips
+leaves free, in TIFF at the end, and in WebP and AVIF over an EXIF of libvips that is as long.
 """
 
 import logging
@@ -11,7 +10,6 @@ import mmap
 import os
 import secrets
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ from pathlib import Path
 import pyvips
 
 from classsr.image import exif, iptc
-from classsr.image.formats import JPEG, PNG, TIFF, WEBP, Format
+from classsr.image.formats import JPEG, TIFF, WEBP, Format
 from classsr.image.metadata import NO_METADATA, Metadata, attempt, warn_of_damage
 from classsr.image.vips import value_of
 
@@ -27,10 +25,9 @@ logger = logging.getLogger(__name__)
 
 EXIF_PREFIX = b"Exif\0\0"
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
-XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # not compressed, no language, no translation
 JFIF = b"JFIF\0\1\2\0\0\1\0\1\0\0"  # of no density and without a thumbnail
 APP0, APP1, APP13 = 0xE0, 0xE1, 0xED
-START_OF_IMAGE_BYTES, PNG_HEAD_BYTES = 2, 8 + 25  # signature and IHDR
+START_OF_IMAGE_BYTES = 2
 XMP_TAG, IPTC_TAG = 700, 33723  # in IFD0 of TIFF
 TIFF_ALIGNMENT = 8
 CLASSIC_TIFF_END = 2**32
@@ -95,8 +92,8 @@ def embedding(
         OSError: the disk is full or refuses.
 
     """
-    if file_format in (JPEG, PNG):
-        with _gap(path, metadata, file_format) as target:
+    if file_format is JPEG:
+        with _gap(path, metadata) as target:
             yield target, "icc"
     elif file_format is TIFF:
         yield pyvips.Target.new_to_file(os.fsencode(path)), "icc"
@@ -115,16 +112,15 @@ def embedding(
 
 
 @contextmanager
-def _gap(path: Path, metadata: Metadata, file_format: Format) -> Iterator[pyvips.Target]:
-    """Have a file written behind a gap; then move what has to come first to the front and fill the gap after it."""
-    is_jpeg = file_format is JPEG
-    inserted = _segments(metadata) if is_jpeg else _chunks(metadata)
+def _gap(path: Path, metadata: Metadata) -> Iterator[pyvips.Target]:
+    """Have a JPEG written behind a gap; then move what has to come first to the front and fill the gap after it."""
+    inserted = _segments(metadata)
     with path.open("rb+", buffering=0) as file:
         file.seek(len(inserted))
         yield pyvips.Target.new_to_descriptor(file.fileno())
     with path.open("rb+") as file:
         file.seek(len(inserted))
-        first = file.read(START_OF_IMAGE_BYTES if is_jpeg else PNG_HEAD_BYTES)
+        first = file.read(START_OF_IMAGE_BYTES)
         file.seek(0)
         file.write(first + inserted)
 
@@ -138,19 +134,6 @@ def _segments(metadata: Metadata) -> bytes:
         parts.append((APP13, iptc.wrapped(metadata.iptc)))
     return b"".join(
         struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content for marker, content in parts
-    )
-
-
-def _chunks(metadata: Metadata) -> bytes:
-    """Return the chunks of a PNG file."""
-    parts = []
-    if metadata.exif is not None:
-        parts.append(b"eXIf" + metadata.exif)
-    if metadata.xmp is not None:
-        parts.append(b"iTXt" + XMP_KEYWORD + metadata.xmp)
-    return b"".join(
-        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
-        for part in parts
     )
 
 

@@ -24,7 +24,7 @@ class Format:
     name: str
     suffixes: tuple[str, ...]
     signature: re.Pattern[bytes]
-    codec: str  # libvips' name for it
+    codec: str  # libvips' name for it; `png` is written without libvips
     max_side: int
     holds_alpha: bool = True
     holds_16_bit: bool = False
@@ -35,10 +35,8 @@ class Format:
 
 
 # Save options, by the clock on two busy cores: mean of six pictures of 6.3 megapixels, half photographs, half enlarged.
-# PNG: level 2 and the `up` filter 0.11 s, 5.3 MB; level 1 unfiltered 0.11 s, 10.8 MB; libvips' default (level 6,
-# unfiltered) 0.20 s, 8.4 MB; level 6 with `up` 0.33 s, 4.7 MB. TIFF: deflate 0.41 s, 5.3 MB; LZW 0.20 s, 5.8 MB, but
-# tifffile cannot read it unaided. JPEG 0.02 s, WebP 0.7 s. AVIF: effort 0 0.5 s, effort 2 four times that for 2 % less.
-# The lossy ones keep photographs within 43 to 47 dB.
+# TIFF: deflate 0.41 s, 5.3 MB; LZW 0.20 s, 5.8 MB, but tifffile cannot read it unaided. JPEG 0.02 s, WebP 0.7 s.
+# AVIF: effort 0 0.5 s, effort 2 four times that for 2 % less. The lossy ones keep photographs within 43 to 47 dB.
 PNG = Format(
     name="PNG",
     suffixes=(".png",),
@@ -47,7 +45,6 @@ PNG = Format(
     max_side=LIBVIPS_MAX_SIDE,
     holds_16_bit=True,
     room={"exif": LIBPNG_CHUNK_BYTES, "xmp": LIBPNG_CHUNK_BYTES - 22},
-    save_options={"compression": 2, "filter": "up"},
 )
 JPEG = Format(
     name="JPEG",

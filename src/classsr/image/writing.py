@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from classsr.errors import OutputError, UsageError
 from classsr.files import check_place, publish, temporary_beside
+from classsr.image import png
 from classsr.image.containers import embedding
-from classsr.image.formats import FORMATS, TIFF, Format, format_to_write, names
+from classsr.image.formats import FORMATS, PNG, TIFF, Format, format_to_write, names
 from classsr.image.metadata import fitted
 from classsr.image.picture import Header, Picture, Samples
 from classsr.image.strips import CHUNK_BYTES, TiffStream, Worker
@@ -201,7 +202,13 @@ def _saving(
                 image.signal_connect(
                     "eval", lambda of, _: worker.is_broken_off and of.set_kill(True)
                 )
-                _encode(_to_stored(image, header, file_format), temporary, file_format, header)
+                stored = _to_stored(image, header, file_format)
+                if file_format is PNG:
+                    png.save(stored, temporary, metadata, lambda: worker.is_broken_off)
+                else:
+                    _encode(stored, temporary, file_format, header)
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
                 while worker.take() is not None:  # until the caller leaves the block
                     continue
                 if not worker.is_broken_off:
@@ -244,14 +251,12 @@ def _resampled(image: pyvips.Image, header: Header, *, is_alpha_hard: bool) -> p
 
 
 def _encode(image: pyvips.Image, path: Path, file_format: Format, header: Header) -> None:
-    """Write an image over `path`, down to the disk."""
+    """Write an image over `path` by libvips."""
     options = dict(file_format.save_options)
     if file_format is TIFF:
         options["bigtiff"] = header.height * header.row_bytes > CLASSIC_TIFF_BYTES
     with embedding(header.metadata, image, path, file_format) as (target, options["keep"]):
         pyvips.Operation.call(f"{file_format.codec}save_target", image, target, **options)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _to_stored(image: pyvips.Image, header: Header, file_format: Format) -> pyvips.Image:
