@@ -21,17 +21,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 
 from classsr.backends import Choice, open_backend
 from classsr.engine import BATCH_PIXELS
 from classsr.errors import UsageError
-from classsr.image import PNG, Picture, write
+from classsr.image import Picture, write
 from classsr.metrics import psnr
 from classsr.model import Model, bundled_models, find_model
-from classsr.report import Seconds
 from classsr.upscaler import Upscaled, Upscaler
 from machine import describe, gemm_peak, limit_memory, medians, take_turns
 from opponents import Enlarge, Opponent, ResearchWay, find_opponent, hardest, unrouted_window
@@ -63,10 +61,6 @@ from tables import (
 BUDGETS = (0.2, 0.3, 0.5, 0.8)
 CROP = (384, 512)  # LR pixels at most for the research code's way, which takes seconds for these
 TRIAL = (96, 128)  # of these to find out with how many threads it is faster
-PNG_WAYS = {
-    "default": dict(PNG.save_options),
-    "level 1, unfiltered": {"compression": 1, "filter": "none"},
-}
 
 Ways = Mapping[str, Callable[[], RGB8 | Upscaled]]
 
@@ -194,21 +188,16 @@ def measure_speed(model: Model, lr: RGB8, *, threads: int) -> Iterator[str]:
             yield speed_row(precision, info.label, speeds, peak, by)
 
 
-def measure_files(upscaler: Upscaler, measured: Measured, *, repeats: int) -> Iterator[str]:
-    """Measure where the time of (c) goes from PNG to PNG, with our PNG and with the quickest."""
-    lr, name = measured.first.lr, measured.first.name
+def measure_files(upscaler: Upscaler, measured: Measured, *, repeats: int) -> str:
+    """Measure where the time of (c) goes from PNG to PNG."""
+    lr = measured.first.lr
     in_memory = [upscaler.upscale(lr).report.seconds.networks for _ in range(repeats)]
-    found: dict[str, list[Seconds]] = {way: [] for way in PNG_WAYS}
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "in.png", Path(folder) / "out.png"
         write(Picture(lr), source)
-        for _ in range(repeats):
-            for way, options in PNG_WAYS.items():
-                with patch.dict(PNG.save_options, options, clear=True):
-                    report = upscaler.upscale_file(source, output, overwrite=True)
-                found[way].append(report.seconds)
-    for way, seconds in found.items():
-        yield file_row(measured.name, name, way, seconds, statistics.median(in_memory))
+        reports = [upscaler.upscale_file(source, output, overwrite=True) for _ in range(repeats)]
+    seconds = [report.seconds for report in reports]
+    return file_row(measured.name, measured.first.name, seconds, statistics.median(in_memory))
 
 
 def measure_model(name: str, settings: Settings) -> Iterator[str]:
@@ -248,7 +237,7 @@ def measure_model(name: str, settings: Settings) -> Iterator[str]:
     yield "\nFrom PNG to PNG, first picture, medians:\n"
     yield from FILE_HEAD
     for each in sets:
-        yield from measure_files(upscaler, each, repeats=settings.repeats)
+        yield measure_files(upscaler, each, repeats=settings.repeats)
     yield ""
     yield from measure_speed(model, largest.first.lr, threads=most)
     options = ["--model", str(model.folder), "--threads", str(most)]

@@ -193,7 +193,6 @@ PARTS = [field.name for field in fields(Seconds)]
 FILE_HEAD = head(
     "set",
     "picture",
-    "PNG",
     *(f"{part}, s" for part in PARTS),
     "outside the networks",
     "networks without a file, s",
@@ -201,13 +200,12 @@ FILE_HEAD = head(
 )
 
 
-def file_row(name: str, picture: str, way: str, runs: Sequence[Seconds], alone: float) -> str:
+def file_row(name: str, picture: str, runs: Sequence[Seconds], alone: float) -> str:
     """Sum up where the time goes from file to file.
 
     Args:
         name: of the set.
         picture: its name.
-        way: of writing.
         runs: seconds, run by run.
         alone: seconds of the networks where nothing is written beside them.
 
@@ -217,7 +215,6 @@ def file_row(name: str, picture: str, way: str, runs: Sequence[Seconds], alone: 
     return line(
         name,
         picture[:NAME],
-        way,
         *(f"{seconds:.3f}" for seconds in parts.values()),
         f"{100 * outside:.0f} %",
         f"{alone:.3f}",

@@ -35,9 +35,9 @@ class Format:
 
 
 # Save options, by the clock on two busy cores: mean of six pictures of 6.3 megapixels, half photographs, half enlarged.
-# TIFF: deflate at level 6 0.41 s, 5.3 MB; enlarged, level 3 takes a third to a half of that and 4 to 12 % more room; LZW
-# 0.20 s, 5.8 MB, but tifffile cannot read it unaided. JPEG 0.02 s, WebP 0.7 s. AVIF: effort 0 0.5 s, effort 2 four times
-# that for 2 % less. The lossy ones keep photographs within 43 to 47 dB.
+# TIFF: deflate at level 6 0.41 s, 5.3 MB; enlarged, level 3 takes a third to a half of that and 4 to 12 % more room.
+# LZW 0.20 s, 5.8 MB, but tifffile cannot read it unaided. JPEG 0.02 s, WebP 0.7 s. AVIF: effort 0 0.5 s, effort 2 four
+# times that for 2 % less. The lossy ones keep photographs within 43 to 47 dB.
 PNG = Format(
     name="PNG",
     suffixes=(".png",),
