@@ -1,5 +1,6 @@
 """Every backend computes what the plain float32 path of PyTorch computes, and says in our words why it cannot."""
 
+import os
 import subprocess
 import sys
 import time
@@ -481,3 +482,38 @@ def test_ctrl_c_interrupts_after_engines_were_let_go_of_in_any_order() -> None:
     )
 
     assert (done.returncode, done.stdout) == (0, "interrupted\n")
+
+
+PLACES = """
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+import numpy as np
+from classsr.backends import open_backend
+from classsr.model import find_model
+
+network = open_backend(sys.argv[1], precision="f32", threads=1).branch(find_model("compact-x4"), -1)
+free, looks, bound = os.sched_getaffinity(0), 0, set()
+with ThreadPoolExecutor(1) as pool:
+    running = pool.submit(network, np.zeros((1, 3, 256, 256), np.float32))
+    while not running.done():
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(ProcessLookupError):  # a thread that has ended
+                if os.sched_getaffinity(int(task.name)) != free:
+                    bound.add(task.name)
+                looks += 1
+print(looks > 0, len(bound))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux where threads may run")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one processor leaves no choice")
+@every_backend
+def test_no_thread_is_bound_to_a_processor_that_other_processes_use_too(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PLACES, name], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "True 0\n"

@@ -68,6 +68,8 @@ class OpenVINOBackend:
         self._settings = {
             hint.performance_mode(): hint.PerformanceMode.LATENCY,
             hint.num_requests(): 1,
+            # Pinned threads of one process are on the cores that those of the next are on (docs/log.md, 2026-11-30).
+            hint.enable_cpu_pinning(): False,
         }
         if threads is not None:
             self._settings[props.inference_num_threads()] = threads
