@@ -13,7 +13,7 @@ hr=$(realpath "${2:?Expected the folder of training pictures: $usage}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.." # configs name where they go on from, as trained/...
 case $model in
     compact-x4) parts=(compact-x4 compact-x4-2 compact-x4-3 compact-x4-4 compact-x4-5 compact-x4-6 compact-x4-7 compact-x4-8) halos=2,2,3,4,4 ;;
-    compact-x2) parts=(compact-x4 compact-x2 compact-x2-2 compact-x2-3 compact-x2-4 compact-x2-5) halos=2,2,3,4,4 ;;
+    compact-x2) parts=(compact-x4 compact-x2 compact-x2-2 compact-x2-3 compact-x2-4 compact-x2-5 compact-x2-6 compact-x2-7) halos=2,2,3,4,4 ;;
     fsrcnn-x4) parts=(fsrcnn-x4 fsrcnn-x4-2 fsrcnn-x4-3 fsrcnn-x4-4) halos=2,2,4 ;;
     carn-x4) parts=(carn-x4 carn-x4-2 carn-x4-3 carn-x4-4 carn-x4-5 carn-x4-6 carn-x4-7) halos=2,3,3,4 ;;
     *) echo "$usage" >&2 && exit 2 ;;
