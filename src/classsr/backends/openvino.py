@@ -68,11 +68,12 @@ class OpenVINOBackend:
         self._settings = {
             hint.performance_mode(): hint.PerformanceMode.LATENCY,
             hint.num_requests(): 1,
-            # Pinned threads of one process are on the cores that those of the next are on (docs/log.md, 2026-11-30).
-            hint.enable_cpu_pinning(): False,
         }
         if threads is not None:
             self._settings[props.inference_num_threads()] = threads
+            if threads < (os.cpu_count() or 1):
+                # Else OpenVINO binds them to the first processors, those of every other process, too.
+                self._settings[hint.enable_cpu_pinning()] = False
         native = self._core.get_property("CPU", props.device.capabilities())
         if precision == "auto":
             precision = "bf16" if NATIVE["bf16"] in native else "f32"
